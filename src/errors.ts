@@ -1,0 +1,117 @@
+// Every failure that can leave this program: one class, one closed list of codes, one table from code to exit status.
+// Where an error arises decides its code; nothing between there and the table changes it.
+
+/** Exit statuses a script may rest on (docs/cli.md). */
+export const EXIT = {
+  ok: 0,
+  different: 1,
+  usage: 2,
+  guard: 3,
+  unreachable: 4,
+  source: 5,
+  destination: 6,
+  verification: 7,
+  lost: 8,
+  internal: 70,
+  sigint: 130,
+  sigterm: 143,
+} as const
+
+const EXIT_STATUS_OF = {
+  // nothing was opened
+  usage: EXIT.usage,
+  'native/required': EXIT.usage,
+  // a guard refused: nothing was written
+  'guard/in-use': EXIT.guard,
+  'guard/same-disk': EXIT.guard,
+  'guard/size': EXIT.guard,
+  'guard/kind': EXIT.guard,
+  'guard/missing': EXIT.guard,
+  // the other side could not be reached, or refused us
+  'connect/host': EXIT.unreachable,
+  'connect/refused': EXIT.unreachable,
+  'connect/host-key': EXIT.unreachable,
+  'connect/auth': EXIT.unreachable,
+  'connect/no-program': EXIT.unreachable,
+  'connect/version': EXIT.unreachable,
+  'connect/capability': EXIT.unreachable,
+  'connect/garbage': EXIT.unreachable,
+  'connect/failed': EXIT.unreachable,
+  // the disk that is read
+  'source/missing': EXIT.source,
+  'source/open': EXIT.source,
+  'source/read': EXIT.source,
+  'source/shrank': EXIT.source,
+  // the disk that is written
+  'destination/open': EXIT.destination,
+  'destination/read': EXIT.destination,
+  'destination/write': EXIT.destination,
+  'destination/no-space': EXIT.destination,
+  'destination/flush': EXIT.destination,
+  // the destination is not what was sent
+  'verify/mismatch': EXIT.verification,
+  // the connection broke, or what came over it is not our protocol
+  'session/lost': EXIT.lost,
+  'session/protocol': EXIT.lost,
+  'interrupt/sigint': EXIT.sigint,
+  'interrupt/sigterm': EXIT.sigterm,
+  internal: EXIT.internal,
+} as const
+
+export type ErrorCode = keyof typeof EXIT_STATUS_OF
+
+/** True for a string that is one of our codes: what the far end sends is checked with this. */
+export function isErrorCode(value: unknown): value is ErrorCode {
+  return typeof value === 'string' && Object.hasOwn(EXIT_STATUS_OF, value)
+}
+
+/** The documented exit status of an error code. */
+export function exitStatusOf(code: ErrorCode): number {
+  return EXIT_STATUS_OF[code]
+}
+
+export type SyncErrorDetails = {
+  /** The operand as the user typed it, or the host: what the message is about. */
+  operand?: string
+  /** What to type or do next; a sentence. */
+  hint?: string
+  cause?: unknown
+}
+
+/**
+ * The one error class. `message` says what happened and what was not done; `hint` says what to do next.
+ * `operand` names the disk or host that it is about.
+ */
+export class SyncError extends Error {
+  override readonly name = 'SyncError'
+  readonly code: ErrorCode
+  readonly operand: string | null
+  readonly hint: string | null
+
+  constructor(code: ErrorCode, message: string, details: SyncErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause })
+    this.code = code
+    this.operand = details.operand ?? null
+    this.hint = details.hint ?? null
+  }
+
+  get exitStatus(): number {
+    return exitStatusOf(this.code)
+  }
+}
+
+/** Any thrown value as a SyncError; what is not one already is a bug here and keeps its cause. */
+export function toSyncError(thrown: unknown): SyncError {
+  if (thrown instanceof SyncError) return thrown
+  const message = thrown instanceof Error ? thrown.message : String(thrown)
+  return new SyncError('internal', `internal error: ${message}`, {
+    cause: thrown,
+    hint: 'This is a defect in blocksync; please report it with the output of blocksync doctor.',
+  })
+}
+
+/** The errno name of a system error ('ENOSPC'), or null. */
+export function errnoOf(thrown: unknown): string | null {
+  if (thrown instanceof Error && 'code' in thrown && typeof thrown.code === 'string') return thrown.code
+  return null
+}

@@ -1,0 +1,60 @@
+// A running far end: two byte streams to a `blocksync serve`, and how it ended. One file per way to get there
+// (local.ts, openssh.ts, ssh2.ts); open.ts chooses. Nothing here looks at the bytes.
+
+import type { Readable, Writable } from 'node:stream'
+
+import type { SyncError } from '../errors.js'
+
+/** How the far end ended. `stderrTail` is the last STDERR_TAIL_BYTES of text it (or ssh) printed. */
+export type FarExit = Readonly<{ exitStatus: number | null; signal: string | null; stderrTail: string }>
+
+export interface Connection extends AsyncDisposable {
+  /** What to call the other side in messages: the host as typed, or 'local'. */
+  readonly peerName: string
+  readonly kind: 'local' | 'openssh' | 'ssh2'
+  /** Name of the cipher in use where it is known (ssh2), or null. */
+  readonly cipher: string | null
+  /** Bytes from the far end's stdout. Never emits 'error' unhandled: failures also settle `exit`. */
+  readonly input: Readable
+  /** Bytes to the far end's stdin. */
+  readonly output: Writable
+  /** Resolves once, when the far end has ended and its output has been read; never rejects. */
+  readonly exit: Promise<FarExit>
+  /** Half-closes: the far end sees the end of its input, flushes and exits. */
+  end(): void
+  /** Ends it now. */
+  kill(): void
+  /**
+   * Turns an ended connection into the error a user should see. `banner-seen` means the protocol had begun: then it is
+   * session/lost; before, it is a connect/* error read from the exit status and the stderr tail.
+   */
+  explain(exit: FarExit, phase: 'before-banner' | 'banner-seen'): SyncError
+}
+
+export const STDERR_TAIL_BYTES = 8192
+
+/** Receives lines of text that the far end or ssh printed on stderr while it runs. */
+export type StderrLine = (line: string) => void
+
+export type TransportOptions = Readonly<{
+  /** `auto`: the system ssh where it is on PATH, else the ssh2 library. */
+  ssh: 'openssh' | 'ssh2' | 'auto'
+  /** `-e`: a remote shell command line already split into words; implies openssh. */
+  rsh: readonly string[] | null
+  port: number | null
+  identities: readonly string[]
+  configFile: string | null
+  sudo: 'never' | 'always'
+  /** A command line for the remote shell, as rsync's --rsync-path. */
+  remoteCommand: string
+  /** Words appended after `serve` (already checked, plain words). */
+  serveArguments: readonly string[]
+}>
+
+/** Where the far end is. */
+export type FarSide =
+  | { kind: 'local' }
+  | { kind: 'remote'; host: string; user: string | null; port: number | null; typed: string }
+
+/** A far end on a host. */
+export type RemoteSide = Extract<FarSide, { kind: 'remote' }>
