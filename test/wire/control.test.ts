@@ -1,0 +1,276 @@
+// Control frames: every field is needed and checked, unknown ones are ignored, nothing of the far end's text reaches a
+// terminal as it is.
+
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+
+import { SyncError } from '../../src/errors.js'
+import {
+  decodeError,
+  decodeFinish,
+  decodeFinished,
+  decodeOpen,
+  decodeOpened,
+  decodeStart,
+  encodeControl,
+  encodeError,
+  encodeStart,
+  printable,
+} from '../../src/wire/control.js'
+import { MAX_CONTROL_BYTES } from '../../src/wire/frame.js'
+import { expectRefused } from './expect.js'
+
+const REPLAY = { seed: 20_250_103, numRuns: 200 }
+const ROOT = 'ab'.repeat(32)
+
+const OPEN = {
+  role: 'destination',
+  path: '/images/web.img',
+  access: 'write',
+  create: 'if-missing',
+  createSizeBytes: 4096,
+} as const
+const OPENED = {
+  path: '/images/web.img',
+  kind: 'file',
+  sizeBytes: 4096,
+  logicalSectorBytes: 512,
+  created: true,
+  direct: false,
+  identity: { machine: 'here', aliases: ['file:1:2'] },
+} as const
+const START = {
+  mode: 'write',
+  lengthBytes: 4096,
+  destinationBytes: 8192,
+  blockBytes: 4096,
+  leafBytes: 512,
+  algorithm: 'sha256',
+  seed: '000102030405060708090a0b0c0d0e0f',
+} as const
+const FINISH = {
+  root: ROOT,
+  sameBlocks: 1,
+  differentBlocks: 2,
+  zeroBlocks: 3,
+  skippedBlocks: 4,
+  sentBytes: 5,
+  zeroedBytes: 6,
+  readBytes: 7,
+} as const
+const FINISHED = { root: ROOT, readBytes: 9 } as const
+
+type Message = { name: string; good: Readonly<Record<string, unknown>>; decode: (body: Buffer) => unknown }
+
+const MESSAGES: readonly Message[] = [
+  { name: 'open', good: OPEN, decode: decodeOpen },
+  { name: 'opened', good: OPENED, decode: decodeOpened },
+  {
+    name: 'start',
+    good: START,
+    decode: (body) => {
+      const { bytesPerSecond, seed, ...rest } = decodeStart(body)
+      expect(bytesPerSecond).toBeNull()
+      return { ...rest, seed: Buffer.from(seed).toString('hex') }
+    },
+  },
+  { name: 'finish', good: FINISH, decode: decodeFinish },
+  { name: 'finished', good: FINISHED, decode: decodeFinished },
+]
+
+/** A wrong value for each kind of field: other types, numbers that are no counts, words that are not in the list. */
+const WRONG: readonly unknown[] = [null, [], {}, -1, 1.5, 2 ** 53, 1e300, true, 'sideways', '']
+
+function isTextField(name: string, value: unknown): boolean {
+  return typeof value === 'string' && (name === 'path' || name === 'machine')
+}
+
+for (const { name, good, decode } of MESSAGES) {
+  describe(name, () => {
+    it('comes back, and unknown fields are ignored', () => {
+      expect(decode(encodeControl(good))).toEqual(good)
+      expect(decode(encodeControl({ ...good, later: [1, { two: 3 }] }))).toEqual(good)
+    })
+
+    it('needs every field', () => {
+      for (const field of Object.keys(good)) {
+        const rest = Object.fromEntries(Object.entries(good).filter(([key]) => key !== field))
+        expectRefused('session/protocol', () => decode(encodeControl(rest)))
+      }
+    })
+
+    for (const [field, value] of Object.entries(good)) {
+      it(`checks ${field}`, () => {
+        const wrong = WRONG.filter(
+          (other) =>
+            typeof other !== typeof value || !(typeof other === 'boolean' || isTextField(field, value)),
+        )
+        expect(wrong.length).toBeGreaterThan(5)
+        for (const other of wrong)
+          expectRefused('session/protocol', () => decode(encodeControl({ ...good, [field]: other })))
+      })
+    }
+
+    it('is refused when cut at any byte', () => {
+      const body = encodeControl(good)
+      for (let length = 0; length < body.length; length += 1)
+        expectRefused('session/protocol', () => decode(body.subarray(0, length)))
+    })
+
+    it('is refused when it is not an object', () => {
+      for (const text of ['', 'null', '1', '"open"', '[]', '{', '{}x', '\u0000'])
+        expectRefused('session/protocol', () => decode(Buffer.from(text)))
+      expectRefused('session/protocol', () => decode(Buffer.from([0xff, 0xfe, 0x7b, 0x7d])))
+    })
+
+    it('does not take fields from the prototype', () => {
+      expectRefused('session/protocol', () =>
+        decode(Buffer.from('{"__proto__":' + JSON.stringify(good) + '}')),
+      )
+    })
+  })
+}
+
+describe('open and opened', () => {
+  it('any path of a good disk comes back', () => {
+    fc.assert(
+      fc.property(
+        fc.string({ unit: 'grapheme' }),
+        fc.maxSafeNat(),
+        fc.array(fc.string()),
+        (path, sizeBytes, aliases) => {
+          expect(decodeOpen(encodeControl({ ...OPEN, path, createSizeBytes: sizeBytes }))).toEqual({
+            ...OPEN,
+            path,
+            createSizeBytes: sizeBytes,
+          })
+          const info = { ...OPENED, path, sizeBytes, identity: { machine: path, aliases } }
+          expect(decodeOpened(encodeControl(info))).toEqual(info)
+        },
+      ),
+      REPLAY,
+    )
+  })
+
+  it('checks the identity', () => {
+    for (const identity of [
+      {},
+      { machine: 'x' },
+      { machine: 1, aliases: [] },
+      { machine: 'x', aliases: 'file:1:2' },
+      { machine: 'x', aliases: [1] },
+    ]) {
+      expectRefused('session/protocol', () => decodeOpened(encodeControl({ ...OPENED, identity })))
+    }
+  })
+})
+
+describe('start', () => {
+  it('any seed and sizes come back', () => {
+    const seeds = fc.uint8Array({ minLength: 16, maxLength: 16 })
+    const algorithms = fc.constantFrom('xxh3-128' as const, 'xxh64x2' as const, 'sha256' as const)
+    fc.assert(
+      fc.property(
+        seeds,
+        algorithms,
+        fc.maxSafeNat(),
+        fc.maxSafeNat(),
+        fc.option(fc.integer({ min: 1 })),
+        (seed, algorithm, lengthBytes, blockBytes, bytesPerSecond) => {
+          const sizes = { lengthBytes, blockBytes, bytesPerSecond }
+          const start = { ...START, ...sizes, mode: 'compare' as const, seed, algorithm }
+          const decoded = decodeStart(encodeStart(start))
+          expect({ ...decoded, seed: Uint8Array.from(decoded.seed) }).toEqual(start)
+        },
+      ),
+      REPLAY,
+    )
+  })
+
+  it('a rate is optional, and never nothing', () => {
+    const decoded = (bytesPerSecond: unknown): number | null =>
+      decodeStart(encodeControl({ ...START, bytesPerSecond })).bytesPerSecond
+    expect([decoded(undefined), decoded(0), decoded(1), decoded(5000)]).toEqual([null, 1, 1, 5000])
+    for (const wrong of [null, -1, 1.5, '7', {}]) expectRefused('session/protocol', () => decoded(wrong))
+  })
+
+  it('takes a seed of 16 bytes in lower-case hex and nothing else', () => {
+    const { seed } = START
+    for (const wrong of [
+      seed.slice(2),
+      `${seed}00`,
+      `${seed}zz`,
+      seed.toUpperCase(),
+      ` ${seed.slice(1)}`,
+      `${seed.slice(0, 31)}g`,
+    ]) {
+      expectRefused('session/protocol', () => decodeStart(encodeControl({ ...START, seed: wrong })))
+    }
+  })
+})
+
+describe('finish and finished', () => {
+  it('take a root of 32 bytes in hex and nothing else: it is shown to people', () => {
+    for (const root of [ROOT.slice(1), `${ROOT}0`, '\u001b[2J'.padEnd(64, '0'), ROOT.toUpperCase()]) {
+      expectRefused('session/protocol', () => decodeFinish(encodeControl({ ...FINISH, root })))
+      expectRefused('session/protocol', () => decodeFinished(encodeControl({ ...FINISHED, root })))
+    }
+  })
+})
+
+describe('error', () => {
+  it('keeps code, message, operand and hint', () => {
+    const error = new SyncError('destination/no-space', '/images/web.img: no space left', {
+      operand: '/images/web.img',
+      hint: 'Make room.',
+    })
+    const decoded = decodeError(encodeError(error))
+    expect({
+      code: decoded.code,
+      message: decoded.message,
+      operand: decoded.operand,
+      hint: decoded.hint,
+    }).toEqual({
+      code: error.code,
+      message: error.message,
+      operand: error.operand,
+      hint: error.hint,
+    })
+    expect(decodeError(encodeError(new SyncError('usage', 'no details')))).toMatchObject({
+      operand: null,
+      hint: null,
+    })
+  })
+
+  it('with a code that is not known here is session/lost, with its text', () => {
+    for (const code of ['destination/on-fire', 'toString', '', 7, null]) {
+      expect(decodeError(encodeControl({ code, message: 'it burns' }))).toMatchObject({
+        code: 'session/lost',
+        message: 'it burns',
+      })
+    }
+  })
+
+  it('does not bring control characters to a terminal', () => {
+    const nasty = 'a\u001b[31mb\r\nc\u0000d\u009be\u007f'
+    const decoded = decodeError(
+      encodeControl({ code: 'internal', message: nasty, operand: nasty, hint: nasty }),
+    )
+    for (const text of [decoded.message, decoded.operand, decoded.hint]) expect(text).toBe('a?[31mb??c?d?e?')
+    expect(printable('straße €')).toBe('straße €')
+  })
+
+  it('is refused without a message', () => {
+    expectRefused('session/protocol', () => decodeError(encodeControl({ code: 'internal' })))
+    expectRefused('session/protocol', () => decodeError(Buffer.from('[]')))
+  })
+
+  it('fits into its frame, however long the text was', () => {
+    for (const unit of ['x', '\u0000', '\ud800', '€', '"']) {
+      const long = unit.repeat(1 << 17)
+      const body = encodeError(new SyncError('internal', long, { operand: long, hint: long }))
+      expect(body.length).toBeLessThanOrEqual(MAX_CONTROL_BYTES)
+      expect(decodeError(body).code).toBe('internal')
+    }
+  })
+})

@@ -1,0 +1,155 @@
+// Whole frames in hex, by name, with what they say. Written by hand from docs/protocol.md, not printed by the encoder:
+// a change of the wire shows here first.
+
+import type { FrameType } from '../../src/wire/frame.js'
+import { FRAME } from '../../src/wire/frame.js'
+
+export type Vector = Readonly<{
+  name: string
+  meaning: string
+  type: FrameType
+  disk: number
+  body: string
+  header: string
+}>
+
+/** Digests of 16 bytes that are easy to see in a dump. */
+const A = 'a0a1a2a3a4a5a6a7a8a9aaabacadaeaf'
+const B = 'b0b1b2b3b4b5b6b7b8b9babbbcbdbebf'
+
+export const VECTORS: readonly Vector[] = [
+  {
+    name: 'open',
+    meaning: '{"a":1}: the codec does not look into it',
+    type: FRAME.open,
+    disk: 0,
+    header: '0100000000000007',
+    body: '7b2261223a317d',
+  },
+  { name: 'opened', meaning: '{}', type: FRAME.opened, disk: 1, header: '0200000100000002', body: '7b7d' },
+  {
+    name: 'start',
+    meaning: '{} for the last disk number there is',
+    type: FRAME.start,
+    disk: 4095,
+    header: '03000fff00000002',
+    body: '7b7d',
+  },
+  {
+    name: 'digests',
+    meaning: 'from block 5: two blocks of data, three of zeros, a hole of 2^32 - 1 blocks',
+    type: FRAME.digests,
+    disk: 2,
+    header: '0400000200000040',
+    body: `0000000000000005 0100000000000002 ${A}${B} 0200000000000003 03000000ffffffff`,
+  },
+  {
+    name: 'digests, none',
+    meaning: 'from block 2^53 - 1, no run',
+    type: FRAME.digests,
+    disk: 0,
+    header: '0400000000000008',
+    body: '001fffffffffffff',
+  },
+  {
+    name: 'refine groups',
+    meaning: 'the group digests of blocks 7 and 9',
+    type: FRAME.refine,
+    disk: 0,
+    header: '0500000000000020',
+    body: '01000000 00000002 0000000000000007 00000000 0000000000000009 00000000',
+  },
+  {
+    name: 'refine leaves',
+    meaning: 'the leaves of group 3 of block 2^32',
+    type: FRAME.refine,
+    disk: 0,
+    header: '0500000000000014',
+    body: '02000000 00000001 0000000100000000 00000003',
+  },
+  {
+    name: 'detail groups',
+    meaning: 'two digests that answer one item',
+    type: FRAME.detail,
+    disk: 0,
+    header: '0600000000000028',
+    body: `01000000 00000001 ${A}${B}`,
+  },
+  {
+    name: 'detail leaves',
+    meaning: 'one digest that answers one item',
+    type: FRAME.detail,
+    disk: 258,
+    header: '0600010200000018',
+    body: `02000000 00000001 ${B}`,
+  },
+  {
+    name: 'data',
+    meaning: 'three bytes at 4096, zeros for 512 bytes at 8192, one byte at 2^53 - 1',
+    type: FRAME.data,
+    disk: 0,
+    header: '070000000000003c',
+    body:
+      '00000003 00000000 01000000 00000003 0000000000001000 02000000 00000200 0000000000002000 ' +
+      '01000000 00000001 001fffffffffffff c0c1c2 d0',
+  },
+  {
+    name: 'mark',
+    meaning: 'everything below block 258 is decided',
+    type: FRAME.mark,
+    disk: 0,
+    header: '0800000000000008',
+    body: '0000000000000102',
+  },
+  { name: 'finish', meaning: '{}', type: FRAME.finish, disk: 0, header: '0900000000000002', body: '7b7d' },
+  {
+    name: 'finished',
+    meaning: '{}',
+    type: FRAME.finished,
+    disk: 0,
+    header: '0a00000000000002',
+    body: '7b7d',
+  },
+  {
+    name: 'credit',
+    meaning: '32 frames, 2 MiB given back',
+    type: FRAME.credit,
+    disk: 0,
+    header: '0b00000000000008',
+    body: '00000020 00200000',
+  },
+  { name: 'error', meaning: '{}', type: FRAME.error, disk: 0, header: '0c00000000000002', body: '7b7d' },
+  { name: 'bye', meaning: 'no body', type: FRAME.bye, disk: 0, header: '0d00000000000000', body: '' },
+  {
+    name: 'ping',
+    meaning: 'eight bytes to come back',
+    type: FRAME.ping,
+    disk: 0,
+    header: '0e00000000000008',
+    body: '0123456789abcdef',
+  },
+  {
+    name: 'pong, empty',
+    meaning: 'a ping without a body has such an answer',
+    type: FRAME.pong,
+    disk: 0,
+    header: '0f00000000000000',
+    body: '',
+  },
+]
+
+export function fromHex(hex: string): Buffer {
+  const digits = hex.replaceAll(/\s/g, '')
+  if (digits.length % 2 !== 0 || !/^[0-9a-f]*$/.test(digits)) throw new Error(`not hex: ${hex}`)
+  return Buffer.from(digits, 'hex')
+}
+
+export function bodyOf(name: string): Buffer {
+  const vector = VECTORS.find((candidate) => candidate.name === name)
+  if (vector === undefined) throw new Error(`no vector ${name}`)
+  return fromHex(vector.body)
+}
+
+export function bytesOf(vector: Vector): Buffer {
+  return fromHex(vector.header + vector.body)
+}
