@@ -1,0 +1,18 @@
+// The one line that the login shell of the other host is given. Refuses serve words that a shell would not take literally.
+
+import { SyncError } from '../errors.js'
+import type { TransportOptions } from './transport.js'
+
+const PLAIN_WORD = /^[A-Za-z0-9_@%+=:,./-]+$/
+
+/** `[sudo -n ]<remoteCommand> serve <words>`: `remoteCommand` is the user's own shell text, the words are literal. */
+export function remoteCommandLine(options: TransportOptions): string {
+  for (const word of options.serveArguments) {
+    if (!PLAIN_WORD.test(word))
+      throw new SyncError('internal', `serve argument is not a plain word: ${JSON.stringify(word)}`)
+  }
+  const words = [options.remoteCommand, 'serve', ...options.serveArguments]
+  // -n: a far sudo has no terminal to ask a password on; it must fail at once with a reason.
+  if (options.sudo === 'always') words.unshift('sudo', '-n')
+  return words.join(' ')
+}
