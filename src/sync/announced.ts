@@ -1,0 +1,53 @@
+// What the destination announced, as it comes in: its runs get their place on the disk, and which parts of it are zeros
+// there is remembered until they are passed. Refuses gaps, and more blocks than the disk has.
+
+import type { WireRun } from '../wire/bodies.js'
+import { protocolError } from '../wire/frame.js'
+import type { TheirRun } from './compare.js'
+
+export class Announced {
+  readonly #totalBlocks: number
+  /** Zero runs that were received and not passed yet, in order, none next to another. */
+  readonly #zeros: { from: number; to: number }[] = []
+  #blocks = 0
+
+  constructor(totalBlocks: number) {
+    this.#totalBlocks = totalBlocks
+  }
+
+  /** True when every block of the disk was announced. */
+  get isComplete(): boolean {
+    return this.#blocks === this.#totalBlocks
+  }
+
+  /** The runs of one digests frame, with where they are. Throws session/protocol. */
+  place(firstBlock: number, runs: readonly WireRun[]): TheirRun[] {
+    if (firstBlock !== this.#blocks)
+      throw protocolError(`digests from block ${firstBlock}, ${this.#blocks} was due`)
+    return runs.map((run) => {
+      const from = this.#blocks
+      this.#blocks += run.blockCount
+      if (this.#blocks > this.#totalBlocks) {
+        throw protocolError(`digests of ${this.#blocks} blocks, the disk has ${this.#totalBlocks}`)
+      }
+      if (run.kind !== 'data') this.#addZeros(from, this.#blocks)
+      return { ...run, firstBlock: from }
+    })
+  }
+
+  /** True when all of [from, to) is known to be zeros there: it need not be compared, whatever is not zero here is sent. */
+  isZero(from: number, to: number): boolean {
+    return this.#zeros.some((zeros) => zeros.from <= from && to <= zeros.to)
+  }
+
+  /** Everything below `block` was compared. */
+  pass(block: number): void {
+    while ((this.#zeros[0]?.to ?? Infinity) <= block) this.#zeros.shift()
+  }
+
+  #addZeros(from: number, to: number): void {
+    const last = this.#zeros.at(-1)
+    if (last !== undefined && last.to === from) last.to = to
+    else this.#zeros.push({ from, to })
+  }
+}

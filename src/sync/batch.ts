@@ -1,0 +1,259 @@
+// Decisions become batches: what one data frame can hold, read and digested in one call, a few batches ahead of the
+// sender. What is sent is digested as it is sent, so that the root is true even where the disk changes under us.
+
+import type { Digester, Range } from '../digest/digester.js'
+import type { ZeroDigests } from '../digest/zero.js'
+import type { Endpoint } from '../endpoint/endpoint.js'
+import type { DataRecord } from '../wire/bodies.js'
+import { MAX_DATA_PAYLOAD_BYTES, MAX_DATA_RECORDS, MAX_ZERO_RECORD_BYTES } from '../wire/frame.js'
+import type { Decision } from './compare.js'
+import type { PassGeometry } from './geometry.js'
+
+type BlockDecision = Decision & { kind: 'leaves' | 'fill' }
+
+/** One piece of a decision in the order of the disk: leaves to read and send, or zeros to announce. */
+type Segment = { kind: 'read' | 'zero'; range: Range; owner: Owner | null }
+
+/** A block on its way out: its leaf digests as they are sent. */
+type Owner = { decision: BlockDecision; leaves: Buffer; changed: boolean; sentLeaves: boolean }
+
+/** What follows in the root once the batch is out. */
+export type Outcome =
+  | { kind: 'run'; decision: Decision & { kind: 'same' | 'zero' } }
+  | { kind: 'block'; firstBlock: number; digest: Buffer; sent: boolean }
+
+export class Batch {
+  readonly segments: Segment[] = []
+  readonly finished: (Owner | (Decision & { kind: 'same' | 'zero' }))[] = []
+  readBytes = 0
+  /** Of these, bytes of blocks that were not read before: what a scan would have counted. */
+  firstReadBytes = 0
+  recordCount = 0
+  /** Resolves when `payload`, `leaves` and `zeroLeaves` are filled. Null where nothing is read. */
+  reading: Promise<void> | null = null
+  payload: Uint8Array = NOTHING
+  leaves: Buffer = NOTHING
+  zeroLeaves: Uint8Array = NOTHING
+
+  get isFull(): boolean {
+    return (
+      this.readBytes >= MAX_DATA_PAYLOAD_BYTES ||
+      this.recordCount >= MAX_DATA_RECORDS ||
+      this.finished.length >= MAX_DECISIONS
+    )
+  }
+}
+
+/** Decisions of one batch: the destination hears of them when it is sent, and waits with its memory until then. */
+const MAX_DECISIONS = 64
+
+const NOTHING = Buffer.alloc(0)
+
+/** Cuts decisions into batches. One for each pass; `add` in order, `take` when a batch is full or nothing more is due. */
+export class Batcher {
+  readonly #geometry: PassGeometry
+  readonly #digester: Digester
+  readonly #zeros: ZeroDigests
+  #batch = new Batch()
+
+  constructor(geometry: PassGeometry, digester: Digester, zeros: ZeroDigests) {
+    this.#geometry = geometry
+    this.#digester = digester
+    this.#zeros = zeros
+  }
+
+  /** Takes a decision whose answers are in; yields each batch that it fills. */
+  *add(decision: Decision): Generator<Batch> {
+    if (decision.kind === 'same') {
+      this.#batch.finished.push(decision)
+    } else if (decision.kind === 'zero') {
+      const { offset, length } = this.#geometry.blocks(decision.firstBlock, decision.blockCount)
+      for (let done = 0; done < length; done += MAX_ZERO_RECORD_BYTES) {
+        if (this.#batch.isFull) yield this.#swap()
+        this.#put(
+          {
+            kind: 'zero',
+            range: { offset: offset + done, length: Math.min(MAX_ZERO_RECORD_BYTES, length - done) },
+            owner: null,
+          },
+          1,
+        )
+      }
+      this.#batch.finished.push(decision)
+    } else {
+      const owner = this.#owner(decision)
+      for (const { kind, firstLeaf, endLeaf } of leafRuns(decision, this.#geometry)) {
+        for (let leaf = firstLeaf; leaf < endLeaf;) {
+          if (this.#batch.isFull) yield this.#swap()
+          const room = kind === 'zero' ? endLeaf - leaf : this.#roomLeaves()
+          const upTo = Math.min(endLeaf, leaf + room)
+          const range = this.#geometry.leaves(decision.firstBlock, leaf, upTo)
+          // A read leaf may turn out to be zeros, so each can become a record of its own.
+          this.#put({ kind, range, owner }, kind === 'zero' ? 1 : upTo - leaf)
+          leaf = upTo
+        }
+      }
+      this.#batch.finished.push(owner)
+    }
+    if (this.#batch.isFull) yield this.#swap()
+  }
+
+  /** The batch so far, if there is anything in it. */
+  take(): Batch | null {
+    return this.#batch.finished.length === 0 && this.#batch.segments.length === 0 ? null : this.#swap()
+  }
+
+  #roomLeaves(): number {
+    const byBytes = Math.floor((MAX_DATA_PAYLOAD_BYTES - this.#batch.readBytes) / this.#geometry.leafBytes)
+    return Math.max(1, Math.min(byBytes, MAX_DATA_RECORDS - this.#batch.recordCount))
+  }
+
+  #put(segment: Segment, records: number): void {
+    this.#batch.segments.push(segment)
+    this.#batch.recordCount += records
+    if (segment.kind !== 'read') return
+    this.#batch.readBytes += records * this.#geometry.leafBytes
+    if (segment.owner?.decision.kind === 'fill' && segment.owner.decision.known === null) {
+      this.#batch.firstReadBytes += segment.range.length
+    }
+  }
+
+  #swap(): Batch {
+    const full = this.#batch
+    this.#batch = new Batch()
+    return full
+  }
+
+  #owner(decision: BlockDecision): Owner {
+    const known = decision.kind === 'leaves' ? decision.target.leaves : (decision.known?.leaves ?? null)
+    const leaves = known ?? Buffer.from(this.#zeros.leaves(decision.firstBlock))
+    return { decision, leaves, changed: known === null, sentLeaves: false }
+  }
+
+  /** Starts the read of a batch into `buffer` (MAX_DATA_PAYLOAD_BYTES); the promise is also `batch.reading`. */
+  read(batch: Batch, endpoint: Endpoint, buffer: Uint8Array): Promise<void> {
+    const ranges = batch.segments.filter(({ kind }) => kind === 'read').map(({ range }) => range)
+    const bytes = ranges.reduce((sum, { length }) => sum + length, 0)
+    const leafCount = ranges.reduce(
+      (sum, { length }) => sum + Math.ceil(length / this.#geometry.leafBytes),
+      0,
+    )
+    batch.payload = buffer.subarray(0, bytes)
+    batch.leaves = Buffer.allocUnsafe(leafCount * this.#digester.digestBytes)
+    batch.zeroLeaves = new Uint8Array(leafCount)
+    batch.reading = endpoint.readDigested(
+      ranges,
+      this.#digester,
+      batch.payload,
+      batch.leaves,
+      batch.zeroLeaves,
+    )
+    batch.reading.catch(() => undefined) // awaited by the sender, in order
+    return batch.reading
+  }
+
+  /** Records and payload of a batch that was read; its blocks' leaf digests become those of what is sent. */
+  records(batch: Batch): { records: DataRecord[]; parts: Uint8Array[] } {
+    const records: DataRecord[] = []
+    const parts: Uint8Array[] = []
+    let payloadAt = 0
+    let leafAt = 0
+    for (const { kind, range, owner } of batch.segments) {
+      if (kind === 'zero' || owner === null) {
+        append(records, 'zero', range.offset, range.length)
+        if (owner !== null) owner.sentLeaves = true
+        continue
+      }
+      const leafCount = Math.ceil(range.length / this.#geometry.leafBytes)
+      this.#patch(owner, range, batch.leaves, leafAt, leafCount)
+      const dropZeros = owner.decision.kind === 'fill'
+      for (let leaf = 0; leaf < leafCount; leaf += 1) {
+        const offset = range.offset + leaf * this.#geometry.leafBytes
+        const length = Math.min(this.#geometry.leafBytes, range.offset + range.length - offset)
+        const isZero = batch.zeroLeaves[leafAt + leaf] === 1
+        if (isZero && dropZeros) {
+          payloadAt += length
+          continue
+        }
+        owner.sentLeaves = true
+        append(records, isZero ? 'zero' : 'data', offset, length)
+        if (!isZero) appendPart(parts, batch.payload, payloadAt, length)
+        payloadAt += length
+      }
+      leafAt += leafCount
+    }
+    return { records, parts }
+  }
+
+  /** What the blocks of a batch came to, in order, after `records` (in a pass that only compares: without it). */
+  outcomes(batch: Batch): Outcome[] {
+    return batch.finished.map((entry) => {
+      if ('kind' in entry) return { kind: 'run', decision: entry }
+      const { decision, leaves, changed, sentLeaves } = entry
+      const known = decision.kind === 'leaves' ? decision.digest : (decision.known?.digest ?? null)
+      const { firstBlock } = decision
+      if (!changed && known !== null) return { kind: 'block', firstBlock, digest: known, sent: sentLeaves }
+      const digest = Buffer.allocUnsafe(this.#digester.digestBytes)
+      this.#digester.digestItems(leaves, leaves.length, digest)
+      return { kind: 'block', firstBlock, digest, sent: sentLeaves }
+    })
+  }
+
+  #patch(owner: Owner, range: Range, source: Buffer, leafAt: number, leafCount: number): void {
+    const { digestBytes } = this.#digester
+    const { blockBytes, leafBytes } = this.#geometry
+    const at = ((range.offset - owner.decision.firstBlock * blockBytes) / leafBytes) * digestBytes
+    const from = leafAt * digestBytes
+    const end = (leafAt + leafCount) * digestBytes
+    if (owner.leaves.compare(source, from, end, at, at + end - from) === 0) return
+    source.copy(owner.leaves, at, from, end)
+    owner.changed = true
+  }
+}
+
+/** Leaves of a block that go out, as runs in order: to be read, or known zeros that the destination does not have. */
+function* leafRuns(
+  decision: BlockDecision,
+  geometry: PassGeometry,
+): Generator<{ kind: 'read' | 'zero'; firstLeaf: number; endLeaf: number }> {
+  const leafCount = geometry.leafCount(decision.firstBlock)
+  const zeroLeaves = decision.kind === 'leaves' ? decision.zeroLeaves : (decision.known?.zeroLeaves ?? null)
+  const kindOf = (leaf: number): 'read' | 'zero' | 'none' => {
+    const zero = zeroLeaves?.[leaf] === 1
+    if (decision.kind === 'fill') return zero ? 'none' : 'read'
+    if (decision.target.different[leaf] !== 1) return 'none'
+    return zero ? 'zero' : 'read'
+  }
+  for (let leaf = 0; leaf < leafCount;) {
+    const kind = kindOf(leaf)
+    let end = leaf + 1
+    while (end < leafCount && kindOf(end) === kind) end += 1
+    if (kind !== 'none') yield { kind, firstLeaf: leaf, endLeaf: end }
+    leaf = end
+  }
+}
+
+/** Adds to the last record where it continues it. */
+function append(records: DataRecord[], kind: 'data' | 'zero', offset: number, length: number): void {
+  const last = records.at(-1)
+  if (
+    last !== undefined &&
+    last.kind === kind &&
+    last.offset + last.length === offset &&
+    last.length + length <= MAX_ZERO_RECORD_BYTES
+  ) {
+    last.length += length
+  } else {
+    records.push({ kind, offset, length })
+  }
+}
+
+/** Adds [at, at + length) of `payload`, growing the last part where it continues it. */
+function appendPart(parts: Uint8Array[], payload: Uint8Array, at: number, length: number): void {
+  const last = parts.at(-1)
+  if (last !== undefined && last.byteOffset + last.length === payload.byteOffset + at) {
+    parts[parts.length - 1] = payload.subarray(at - last.length, at + length)
+  } else {
+    parts.push(payload.subarray(at, at + length))
+  }
+}

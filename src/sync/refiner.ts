@@ -1,0 +1,159 @@
+// Finds which leaves of a block differ: asks the destination for the group digests of blocks, then for the leaves of the
+// groups that differ. Many blocks are asked for at once and nobody waits for one; answers come in the order of questions.
+
+import type { Digester } from '../digest/digester.js'
+import type { RefineItem, RefineLevel } from '../wire/bodies.js'
+import { decodeDetail, encodeRefine } from '../wire/bodies.js'
+import type { Channel } from '../wire/channel.js'
+import { FRAME, MAX_REFINE_ITEMS, MAX_SLAB_BYTES, protocolError } from '../wire/frame.js'
+import { GROUP_LEAVES, type PassGeometry } from './geometry.js'
+
+/** A block that differs: its leaf digests here, and (when the answers are in) a flag for each leaf that differs. */
+export class RefinedBlock {
+  readonly block: number
+  readonly leaves: Buffer
+  readonly different: Uint8Array
+  groupsLeft = 0
+  #ready = false
+  #abandoned = false
+  #wake: (() => void) | null = null
+
+  constructor(block: number, leaves: Buffer, leafCount: number) {
+    this.block = block
+    this.leaves = leaves
+    this.different = new Uint8Array(leafCount)
+  }
+
+  get isReady(): boolean {
+    return this.#ready
+  }
+
+  /** Resolves when `different` is complete. A failed channel never completes it: the pass ends then anyway. */
+  async ready(): Promise<void> {
+    if (this.#ready || this.#abandoned) return
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve
+    })
+  }
+
+  settle(): void {
+    this.#ready = true
+    this.#wake?.()
+  }
+
+  /** Ends the wait of a pass that has failed. */
+  abandon(): void {
+    this.#abandoned = true
+    this.#wake?.()
+  }
+}
+
+type Question = { level: RefineLevel; items: { target: RefinedBlock; group: number }[] }
+
+export class Refiner {
+  readonly #channel: Channel
+  readonly #disk: number
+  readonly #digester: Digester
+  readonly #geometry: PassGeometry
+  readonly #asked: Question[] = []
+
+  constructor(channel: Channel, disk: number, digester: Digester, geometry: PassGeometry) {
+    this.#channel = channel
+    this.#disk = disk
+    this.#digester = digester
+    this.#geometry = geometry
+  }
+
+  /** Asks about blocks, given by their leaf digests here. */
+  ask(targets: readonly RefinedBlock[]): void {
+    if (this.#geometry.leavesPerBlock > GROUP_LEAVES) {
+      this.#post(
+        'groups',
+        targets.map((target) => ({ target, group: 0 })),
+      )
+      return
+    }
+    for (const target of targets) target.groupsLeft = 1
+    this.#post(
+      'leaves',
+      targets.map((target) => ({ target, group: 0 })),
+    )
+  }
+
+  /** An answer. Throws session/protocol where it is not the answer to the oldest question. */
+  answer(body: Buffer): void {
+    const { level, itemCount, slab } = decodeDetail(body)
+    // It stays among the asked until it is answered well: whoever waits for it is woken by `abandon` otherwise.
+    const question = this.#asked[0]
+    if (question === undefined || question.level !== level || question.items.length !== itemCount) {
+      throw protocolError('detail frame that answers no question')
+    }
+    const groups: { target: RefinedBlock; group: number }[] = []
+    let at = 0
+    for (const { target, group } of question.items) {
+      const length =
+        (level === 'groups' ? this.#geometry.groupCount(target.block) : this.#groupLeaves(target, group)) *
+        this.#digester.digestBytes
+      if (at + length > slab.length) throw protocolError('detail frame shorter than its answers')
+      const theirs = slab.subarray(at, at + length)
+      at += length
+      if (level === 'groups') groups.push(...this.#differentGroups(target, theirs))
+      else this.#compareLeaves(target, group, theirs)
+    }
+    if (at !== slab.length) throw protocolError('detail frame longer than its answers')
+    this.#asked.shift()
+    if (groups.length > 0) this.#post('leaves', groups)
+  }
+
+  /** Wakes whoever waits for answers that will not come. */
+  abandon(): void {
+    for (const { items } of this.#asked) for (const { target } of items) target.abandon()
+  }
+
+  #differentGroups(target: RefinedBlock, theirs: Buffer): { target: RefinedBlock; group: number }[] {
+    const { digestBytes } = this.#digester
+    const ours = Buffer.allocUnsafe(theirs.length)
+    this.#digester.digestItems(target.leaves, GROUP_LEAVES * digestBytes, ours)
+    const found: { target: RefinedBlock; group: number }[] = []
+    for (let group = 0; group * digestBytes < theirs.length; group += 1) {
+      const at = group * digestBytes
+      if (ours.compare(theirs, at, at + digestBytes, at, at + digestBytes) !== 0)
+        found.push({ target, group })
+    }
+    target.groupsLeft = found.length
+    if (found.length === 0) target.settle()
+    return found
+  }
+
+  #compareLeaves(target: RefinedBlock, group: number, theirs: Buffer): void {
+    const { digestBytes } = this.#digester
+    const first = group * GROUP_LEAVES
+    for (let leaf = 0; leaf * digestBytes < theirs.length; leaf += 1) {
+      const at = leaf * digestBytes
+      const own = (first + leaf) * digestBytes
+      if (target.leaves.compare(theirs, at, at + digestBytes, own, own + digestBytes) !== 0)
+        target.different[first + leaf] = 1
+    }
+    target.groupsLeft -= 1
+    if (target.groupsLeft === 0) target.settle()
+  }
+
+  #groupLeaves(target: RefinedBlock, group: number): number {
+    return Math.min(GROUP_LEAVES, this.#geometry.leafCount(target.block) - group * GROUP_LEAVES)
+  }
+
+  #post(level: RefineLevel, items: { target: RefinedBlock; group: number }[]): void {
+    const answerBytes =
+      level === 'groups' ? Math.ceil(this.#geometry.leavesPerBlock / GROUP_LEAVES) : GROUP_LEAVES
+    const limit = Math.min(
+      MAX_REFINE_ITEMS,
+      Math.floor(MAX_SLAB_BYTES / (answerBytes * this.#digester.digestBytes)),
+    )
+    for (let at = 0; at < items.length; at += limit) {
+      const part = items.slice(at, at + limit)
+      this.#asked.push({ level, items: part })
+      const wire: RefineItem[] = part.map(({ target, group }) => ({ block: target.block, group }))
+      this.#channel.post(FRAME.refine, this.#disk, encodeRefine(level, wire))
+    }
+  }
+}

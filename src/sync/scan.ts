@@ -1,0 +1,191 @@
+// One end's own disk as runs of blocks, in order: read and digested where there is data, not read where there is a hole.
+// A few reads are under way at once, and a bounded amount is ready ahead of the consumer. Never writes.
+
+import { availableParallelism } from 'node:os'
+
+import type { Digester, Range, SpanDigests } from '../digest/digester.js'
+import { spanDigests } from '../digest/digester.js'
+import type { Endpoint } from '../endpoint/endpoint.js'
+import { BoundedQueue } from '../wire/queue.js'
+
+/** A run of blocks with one property. `unread`: left for whoever sends it, because all of it will be sent anyway. */
+export type Run =
+  | DataRun
+  | (Blocks & { kind: 'zero' })
+  | (Blocks & { kind: 'hole' })
+  | (Blocks & { kind: 'unread' })
+export type DataRun = Blocks & { kind: 'data'; digests: SpanDigests }
+type Blocks = { firstBlock: number; blockCount: number }
+
+/** Bytes one call to the digester covers: at 8 MiB a tenth of the time goes into the calls and the frames they become. */
+export const SPAN_BYTES = 32 << 20
+/** Blocks of one hole run: far below what the wire's u32 can count, and its zeros go into the root in some 10 ms. */
+const MAX_HOLE_BLOCKS = 1 << 20
+/** Calls under way at once for cached files: memory bandwidth is used up by the cores there are. */
+const CACHED_DEPTH = Math.min(2, availableParallelism())
+/** Calls under way at once for direct reads: the device wants a queue. */
+const DIRECT_DEPTH = 4
+/** Leaf digests that may be ready and not consumed. */
+export const AHEAD_SLAB_BYTES = 16 << 20
+/** A run without a slab still counts a little, so that their number is bounded too. */
+const RUN_WEIGHT_BYTES = 4096
+
+/** Scans `range` (from a block boundary) of `endpoint`. `readBytes` counts what was read and digested. */
+export class Scan {
+  readBytes = 0
+  /** Asked before a span is read: true leaves it unread. May be set while the scan runs. */
+  skip: ((range: Range) => boolean) | null = null
+  readonly #endpoint: Endpoint
+  readonly #digester: Digester
+  readonly lengthBytes: number
+  readonly #ready = new BoundedQueue<Run>(AHEAD_SLAB_BYTES)
+  readonly #done: Promise<void>
+  #stopped = false
+
+  /** Starts reading at once. `stop` must be called and awaited before the endpoint is closed. */
+  constructor(endpoint: Endpoint, digester: Digester, lengthBytes: number) {
+    this.#endpoint = endpoint
+    this.#digester = digester
+    this.lengthBytes = lengthBytes
+    this.#done = this.#pump().then(
+      () => this.#ready.end(),
+      (error: unknown) => this.#ready.fail(error),
+    )
+  }
+
+  /** Runs that `next` would give without waiting. */
+  get ready(): number {
+    return this.#ready.ready
+  }
+
+  /** The next run, or undefined at the end of the disk. Rejects with the endpoint's error. */
+  async next(): Promise<Run | undefined> {
+    return await this.#ready.shift()
+  }
+
+  /** Ends the scan early; resolves when no read is under way any more. */
+  async stop(): Promise<void> {
+    this.#stopped = true
+    this.#ready.fail(new Error('scan stopped'))
+    await this.#done
+  }
+
+  async #pump(): Promise<void> {
+    const underWay: Promise<readonly Run[]>[] = []
+    const depth = this.#endpoint.info.direct ? DIRECT_DEPTH : CACHED_DEPTH
+    try {
+      for await (const span of this.#plan()) {
+        if (this.#stopped) return
+        const reading = this.#read(span)
+        reading.catch(() => undefined) // awaited below, in order; this only keeps a later one from being called unhandled
+        underWay.push(reading)
+        if (underWay.length >= depth) await this.#deliver(underWay.shift())
+      }
+      while (underWay.length > 0) await this.#deliver(underWay.shift())
+    } finally {
+      await Promise.allSettled(underWay)
+    }
+  }
+
+  async #deliver(reading: Promise<readonly Run[]> | undefined): Promise<void> {
+    for (const run of (await reading) ?? []) {
+      await this.#ready.push(
+        run,
+        run.kind === 'data' ? run.digests.leaves.length + RUN_WEIGHT_BYTES : RUN_WEIGHT_BYTES,
+      )
+    }
+  }
+
+  /** Holes and data, cut into pieces that one call, or one run on the wire, can hold. */
+  async *#plan(): AsyncGenerator<Blocks & { kind: 'data' | 'hole' }> {
+    for await (const { kind, firstBlock, blockCount } of this.#intervals()) {
+      if (kind === 'data') {
+        yield { kind, firstBlock, blockCount }
+        continue
+      }
+      for (let done = 0; done < blockCount; done += MAX_HOLE_BLOCKS) {
+        yield {
+          kind,
+          firstBlock: firstBlock + done,
+          blockCount: Math.min(MAX_HOLE_BLOCKS, blockCount - done),
+        }
+      }
+    }
+  }
+
+  /** Holes as they are, data cut into spans; a block that has both is data. */
+  async *#intervals(): AsyncGenerator<Blocks & { kind: 'data' | 'hole' }> {
+    const { blockBytes } = this.#digester.parameters.geometry
+    const endBlock = Math.ceil(this.lengthBytes / blockBytes)
+    const spanBlocks = Math.max(1, Math.floor(SPAN_BYTES / blockBytes))
+    // [from, to) is data found and not given out yet; everything below `from` was given out.
+    let from = 0
+    let to = 0
+    for await (const extent of this.#endpoint.extents({ offset: 0, length: this.lengthBytes })) {
+      if (extent.kind === 'hole' || extent.length === 0) continue
+      const first = Math.max(to, Math.floor(extent.offset / blockBytes))
+      const end = Math.ceil((extent.offset + extent.length) / blockBytes)
+      if (first > to) {
+        if (to > from) yield { kind: 'data', firstBlock: from, blockCount: to - from }
+        yield { kind: 'hole', firstBlock: to, blockCount: first - to }
+        from = first
+        to = first
+      }
+      to = Math.max(to, end)
+      for (; to - from >= spanBlocks; from += spanBlocks)
+        yield { kind: 'data', firstBlock: from, blockCount: spanBlocks }
+    }
+    if (to > from) yield { kind: 'data', firstBlock: from, blockCount: to - from }
+    if (endBlock > to) yield { kind: 'hole', firstBlock: to, blockCount: endBlock - to }
+  }
+
+  async #read(span: Blocks & { kind: 'data' | 'hole' }): Promise<readonly Run[]> {
+    const { firstBlock, blockCount } = span
+    if (span.kind === 'hole') return [{ kind: 'hole', firstBlock, blockCount }]
+    const { geometry } = this.#digester.parameters
+    const offset = firstBlock * geometry.blockBytes
+    const length = Math.min(blockCount * geometry.blockBytes, this.lengthBytes - offset)
+    if (this.skip?.({ offset, length }) === true) return [{ kind: 'unread', firstBlock, blockCount }]
+    const digests = spanDigests(geometry, this.#digester.digestBytes, length)
+    await this.#endpoint.digestSpan({ offset, length }, this.#digester, digests)
+    this.readBytes += length
+    return splitZeros(firstBlock, blockCount, digests, this.#digester)
+  }
+}
+
+/** A digested span as runs: zero blocks apart from the others. The runs' slabs are views into the span's. */
+function splitZeros(
+  firstBlock: number,
+  blockCount: number,
+  digests: SpanDigests,
+  digester: Digester,
+): readonly Run[] {
+  const { blockBytes, leafBytes } = digester.parameters.geometry
+  const { digestBytes } = digester
+  const leavesPerBlock = blockBytes / leafBytes
+  const runs: Run[] = []
+  for (let at = 0; at < blockCount;) {
+    const zero = digests.zeroBlocks[at]
+    let end = at + 1
+    while (end < blockCount && digests.zeroBlocks[end] === zero) end += 1
+    const run = { firstBlock: firstBlock + at, blockCount: end - at }
+    if (zero === 1) runs.push({ kind: 'zero', ...run })
+    else {
+      runs.push({
+        kind: 'data',
+        ...run,
+        digests: {
+          leaves: digests.leaves.subarray(
+            at * leavesPerBlock * digestBytes,
+            end * leavesPerBlock * digestBytes,
+          ),
+          blocks: digests.blocks.subarray(at * digestBytes, end * digestBytes),
+          zeroLeaves: digests.zeroLeaves.subarray(at * leavesPerBlock, end * leavesPerBlock),
+          zeroBlocks: digests.zeroBlocks.subarray(at, end),
+        },
+      })
+    }
+    at = end
+  }
+  return runs
+}
