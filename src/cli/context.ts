@@ -1,0 +1,24 @@
+// What a command is given instead of reaching for the process: where to print, what the time is, who sends signals and
+// how the engine is loaded. Tests give their own.
+
+import type { NativeStatus } from '../native.js'
+import type { DoctorEngine } from './doctor.js'
+import type { LocalNames } from './operand.js'
+import type { Output } from './output.js'
+import type { SignalSource } from './signals.js'
+import type { RunSync } from './sync.js'
+
+export type CommandContext = Readonly<{
+  output: Output
+  environment: NodeJS.ProcessEnv
+  names: LocalNames
+  /** A steady clock in ms. */
+  nowMs: () => number
+  signals: SignalSource
+  /** Ends the process at once. */
+  exit: (status: number) => void
+  /** Loaded only by the command that needs it: start-up time counts. */
+  loadSync: () => Promise<RunSync>
+  loadDoctor: () => Promise<DoctorEngine>
+  loadNativeStatus: () => Promise<() => NativeStatus>
+}>

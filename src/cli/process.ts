@@ -1,0 +1,50 @@
+// The real process as a CommandContext: its streams, clock, signals and files, and the engine, loaded when it is asked for.
+
+import { lstatSync } from 'node:fs'
+import path from 'node:path'
+
+import { errnoOf } from '../errors.js'
+import type { CommandContext } from './context.js'
+import { Output } from './output.js'
+
+export function processContext(exit: (status: number) => void): CommandContext {
+  const cwd = process.cwd()
+  return {
+    output: new Output(process.stdout, process.stderr),
+    environment: process.env,
+    names: { cwd, isFile: (name) => isFile(path.resolve(cwd, name)) },
+    nowMs: () => performance.now(),
+    signals: process,
+    exit,
+    loadSync: async () => (await import('../sync/sync.js')).sync,
+    loadNativeStatus: async () => (await import('../native.js')).nativeStatus,
+    loadDoctor: async () => {
+      const [{ probe }, { loadNative, nativeStatus }, { availableAlgorithms }, { PROTOCOL }, { run }] =
+        await Promise.all([
+          import('../sync/probe.js'),
+          import('../native.js'),
+          import('../digest/open.js'),
+          import('../wire/handshake.js'),
+          import('../exec.js'),
+        ])
+      return {
+        probe,
+        nativeStatus,
+        algorithms: (native) => availableAlgorithms(loadNative(native === 'loaded' ? 'auto' : 'off')),
+        protocol: PROTOCOL,
+        run,
+      }
+    },
+  }
+}
+
+/** True where something other than a directory has that name. */
+function isFile(name: string): boolean {
+  try {
+    return !lstatSync(name).isDirectory()
+  } catch (thrown) {
+    // ENOENT, ENOTDIR, EACCES...: then it is no file that could have been meant
+    if (errnoOf(thrown) !== null) return false
+    throw thrown
+  }
+}

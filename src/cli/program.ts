@@ -1,0 +1,181 @@
+// The command line as a whole: words in, an exit status out. Every failure ends here, is printed once, and with --json
+// is also the one `result` line. What commander refuses is a usage error like any other (exit status 2).
+
+import { Command, CommanderError, Option } from 'commander'
+import type { HelpConfiguration } from 'commander'
+
+import { EXIT, SyncError, toSyncError } from '../errors.js'
+import type { CommandContext } from './context.js'
+import { doctorCommand } from './doctor.js'
+import type { DoctorFlags } from './doctor.js'
+import { addConnectionFlags, addNativeFlag, addSyncFlags } from './flags.js'
+import type { SyncFlags } from './flags.js'
+import { DESCRIPTION, EXAMPLES, EXIT_STATUSES, USAGE } from './help.js'
+import { failedResult } from './result.js'
+import { syncCommand } from './sync.js'
+import { versionLines } from './version.js'
+
+const TRY_HELP = 'Try blocksync --help.'
+
+/** The descriptions name the choices and defaults themselves, shorter than commander would. */
+const HELP_FORM: HelpConfiguration = {
+  helpWidth: 100,
+  visibleArguments: () => [],
+  optionDescription: (option) => option.description,
+}
+
+/** Thrown out of commander's parsing when --version is seen. */
+class VersionRequest extends Error {}
+
+/**
+ * Runs one command line (`words` without node and script); resolves with the exit status when all text is printed.
+ * Never rejects.
+ */
+export async function runProgram(words: readonly string[], context: CommandContext): Promise<number> {
+  const { output } = context
+  let status: number
+  try {
+    status = await dispatch(words, context)
+  } catch (thrown) {
+    const error = withHint(toSyncError(thrown))
+    output.error(error)
+    if (wantsJson(words)) output.json(failedResult(error))
+    status = error.exitStatus
+  }
+  await output.flush()
+  return status
+}
+
+async function dispatch(words: readonly string[], context: CommandContext): Promise<number> {
+  const { output } = context
+  let status: number = EXIT.ok
+  const helpLines: string[] = []
+  const program = commandTree({
+    print: (text) => helpLines.push(...text.trimEnd().split('\n')),
+    sync: async (operands, flags) => {
+      status = await syncCommand({ kind: 'sync', operands, flags }, context)
+    },
+    verify: async (operands, flags) => {
+      status = await syncCommand({ kind: 'verify', operands, flags }, context)
+    },
+    doctor: async (host, flags) => {
+      status = await doctorCommand(host, flags, context)
+    },
+  })
+  if (words.length === 0) {
+    for (const line of program.helpInformation().trimEnd().split('\n')) output.note(line)
+    return EXIT.usage
+  }
+  try {
+    // `help` and `help COMMAND`, as people type it, are the command's --help
+    const asked = words[0] === 'help' ? [...words.slice(1), '--help'] : [...words]
+    await program.parseAsync(asked, { from: 'user' })
+  } catch (thrown) {
+    if (thrown instanceof VersionRequest) {
+      const nativeStatus = await context.loadNativeStatus()
+      for (const line of versionLines(nativeStatus())) output.line(line)
+      return EXIT.ok
+    }
+    if (!(thrown instanceof CommanderError)) throw thrown
+    if (thrown.exitCode !== 0) throw usageOf(thrown)
+    for (const line of helpLines) output.line(line)
+    return EXIT.ok
+  }
+  return status
+}
+
+type Actions = Readonly<{
+  print: (text: string) => void
+  sync: (operands: string[], flags: SyncFlags) => Promise<void>
+  verify: (operands: string[], flags: SyncFlags) => Promise<void>
+  doctor: (host: string | null, flags: DoctorFlags) => Promise<void>
+}>
+
+function commandTree(actions: Actions): Command {
+  const program = new Command('blocksync')
+    .exitOverride()
+    // errors come as exceptions and are printed by runProgram
+    .configureOutput({ writeOut: actions.print, writeErr: () => undefined, outputError: () => undefined })
+    .helpCommand(false)
+    .addOption(
+      new Option(
+        '-V, --version',
+        'versions of blocksync and Node, and whether the native core works',
+      ).helpGroup('Other:'),
+    )
+    .on('option:version', () => {
+      throw new VersionRequest()
+    })
+  const sync = program
+    .command('sync', { isDefault: true })
+    .argument('[operands...]')
+    .action(async (operands: string[], flags: SyncFlags) => actions.sync(operands, flags))
+  const verify = program
+    .command('verify')
+    .description(
+      'Compares the two and writes nothing. Exit status 0 where they are identical, 1 where they differ.',
+    )
+    .argument('[operands...]')
+    .action(async (operands: string[], flags: SyncFlags) => actions.verify(operands, flags))
+  const doctor = program
+    .command('doctor')
+    .description(
+      'Says what works here, and with HOST also there, and whether a sync between the two could work.',
+    )
+    .argument('[host]')
+    .action(async (host: string | undefined, flags: DoctorFlags) => actions.doctor(host ?? null, flags))
+
+  addSyncFlags(sync, 'sync')
+  addSyncFlags(verify, 'verify')
+  doctor.option('--json', 'one JSON result on stdout')
+  addNativeFlag(addConnectionFlags(doctor))
+  for (const command of [sync, verify, doctor]) {
+    command.addHelpOption(new Option('-h, --help', 'this text').helpGroup('Other:'))
+    command.configureHelp(HELP_FORM)
+  }
+  verify.usage('SOURCE... DESTINATION [options]')
+  doctor.usage('[HOST] [options]')
+
+  // one page answers `blocksync --help` and `blocksync sync --help`
+  sync.addOption(
+    new Option(
+      '-V, --version',
+      'versions of blocksync and Node, and whether the native core works',
+    ).helpGroup('Other:'),
+  )
+  sync.configureHelp({ ...HELP_FORM, commandUsage: () => USAGE })
+  const optionsText = sync.helpInformation.bind(sync)
+  const page = (): string => {
+    const [usage = '', ...groups] = optionsText().split('\n\n')
+    return [usage, DESCRIPTION, ...groups.map((group) => group.trimEnd()), EXAMPLES, EXIT_STATUSES, ''].join(
+      '\n\n',
+    )
+  }
+  sync.helpInformation = page
+  program.helpInformation = page
+  return program
+}
+
+/** commander's words as our error: its suggestion is the hint, the option it is about is the operand. */
+function usageOf(error: CommanderError): SyncError {
+  const [first = '', ...rest] = error.message.replace(/^error: /, '').split('\n')
+  const suggestion = rest.join(' ').replace(/^\(|\)$/g, '')
+  const option = /'(?:-\w, )?(--?[a-z0-9-]+)/i.exec(first)?.[1]
+  return new SyncError('usage', `${first.replace(/\.$/, '')}; nothing was opened`, {
+    hint: suggestion === '' ? TRY_HELP : suggestion,
+    ...(option === undefined ? {} : { operand: option }),
+    cause: error,
+  })
+}
+
+function withHint(error: SyncError): SyncError {
+  if (error.hint !== null || error.code !== 'usage') return error
+  const { code, message, operand, cause } = error
+  return new SyncError(code, message, { hint: TRY_HELP, cause, ...(operand === null ? {} : { operand }) })
+}
+
+/** Asked of the words themselves: the parser may have stopped before it came to --json. */
+function wantsJson(words: readonly string[]): boolean {
+  const end = words.indexOf('--')
+  return (end < 0 ? words : words.slice(0, end)).includes('--json')
+}

@@ -1,0 +1,120 @@
+// `blocksync serve`: the far end. Its stdin and stdout are the wire, so every word of text goes to stderr. Imports no
+// argument parser: it is started for every run, over a connection where milliseconds count. Refuses a terminal.
+
+import type { Readable, Writable } from 'node:stream'
+
+import { EXIT, SyncError, toSyncError } from '../errors.js'
+import type { NativeMode } from '../options.js'
+import { errorLines } from './output.js'
+import type { TextStream } from './output.js'
+
+/** The engine's far half; resolves with the exit status. */
+export type RunServe = (
+  input: Readable,
+  output: Writable,
+  options: { native: NativeMode; signal: AbortSignal },
+) => Promise<number>
+
+/** The part of `process` that serve uses. */
+export type ServeProcess = {
+  readonly stdin: Readable & { isTTY?: boolean }
+  readonly stdout: Writable
+  readonly stderr: TextStream
+  on(signal: 'SIGINT' | 'SIGHUP' | 'SIGTERM', handler: () => void): unknown
+  removeListener(signal: 'SIGINT' | 'SIGHUP' | 'SIGTERM', handler: () => void): unknown
+}
+
+const SERVE_HELP = `Usage: blocksync serve [--native=auto|require|off]
+
+The far end of a run. blocksync starts it on the other host by itself, over ssh; stdin and stdout are the wire
+(docs/protocol.md), text goes to stderr. It ends when its input ends.
+`
+
+/**
+ * Serves until the input ends; resolves with the exit status. SIGINT and SIGHUP are ignored: they come from the
+ * terminal of the near side, which ends the run in order. SIGTERM ends it with 143, a second one at once.
+ */
+export async function serveCommand(
+  words: readonly string[],
+  process: ServeProcess,
+  loadServe: () => Promise<RunServe>,
+  exit: (status: number) => void,
+): Promise<number> {
+  const say = (text: string): void => {
+    process.stderr.write(`${text}\n`)
+  }
+  // whoever reads stderr may be gone; that is no reason to stop
+  process.stderr.on('error', () => undefined)
+  const abort = new AbortController()
+  const ignore = (): void => undefined
+  const terminate = (): void => {
+    if (abort.signal.aborted) exit(EXIT.sigterm)
+    else
+      abort.abort(
+        new SyncError(
+          'interrupt/sigterm',
+          'the far end was ended by SIGTERM; everything acknowledged is on disk',
+        ),
+      )
+  }
+  try {
+    const parsed = parseServeWords(words)
+    if (parsed.kind === 'help') {
+      say(SERVE_HELP)
+      return EXIT.ok
+    }
+    if (process.stdin.isTTY === true) {
+      throw new SyncError(
+        'usage',
+        'serve talks to another blocksync, not to a terminal; nothing was opened',
+        {
+          operand: 'serve',
+          hint: 'Write blocksync SOURCE HOST:/path: that starts serve on the host.',
+        },
+      )
+    }
+    process.on('SIGINT', ignore)
+    process.on('SIGHUP', ignore)
+    process.on('SIGTERM', terminate)
+    const serve = await loadServe()
+    const status = await serve(process.stdin, process.stdout, { native: parsed.native, signal: abort.signal })
+    return abort.signal.aborted ? EXIT.sigterm : status
+  } catch (thrown) {
+    if (abort.signal.aborted) return EXIT.sigterm
+    const error = toSyncError(thrown)
+    for (const line of errorLines(error)) say(line)
+    return error.exitStatus
+  } finally {
+    process.removeListener('SIGINT', ignore)
+    process.removeListener('SIGHUP', ignore)
+    process.removeListener('SIGTERM', terminate)
+  }
+}
+
+export type ServeWords = Readonly<{ kind: 'help' } | { kind: 'serve'; native: NativeMode }>
+
+/** The options of serve: `--native=MODE` (or in two words) and `--help`. Rejects with `usage`. */
+export function parseServeWords(words: readonly string[]): ServeWords {
+  let native: NativeMode = 'auto'
+  for (let index = 0; index < words.length; index++) {
+    const word = words[index] ?? ''
+    if (word === '-h' || word === '--help') return { kind: 'help' }
+    if (word === '--native') native = nativeMode(words[++index] ?? '')
+    else if (word.startsWith('--native=')) native = nativeMode(word.slice('--native='.length))
+    else {
+      throw new SyncError('usage', `serve does not know '${word}'; nothing was opened`, {
+        operand: word,
+        hint: 'Is the blocksync on the far side of the same version? blocksync doctor HOST tells.',
+      })
+    }
+  }
+  return { kind: 'serve', native }
+}
+
+function nativeMode(value: string): NativeMode {
+  if (value === 'auto' || value === 'require' || value === 'off') return value
+  throw new SyncError('usage', `--native is auto, require or off, not '${value}'; nothing was opened`, {
+    operand: '--native',
+    hint: 'Write for example --native=auto.',
+  })
+}

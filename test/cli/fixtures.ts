@@ -1,0 +1,132 @@
+// What the command line is tested with: a context whose streams are memory and whose engine is the test's own, and
+// reports and progress to show.
+
+import { EventEmitter } from 'node:events'
+import { Writable } from 'node:stream'
+
+import type { CommandContext } from '../../src/cli/context.js'
+import type { DoctorEngine } from '../../src/cli/doctor.js'
+import { Output } from '../../src/cli/output.js'
+import { runProgram } from '../../src/cli/program.js'
+import type { RunSync } from '../../src/cli/sync.js'
+import type { DiskPair, DiskReport, Progress, RunHooks, RunReport } from '../../src/sync/report.js'
+import type { SyncOptions } from '../../src/options.js'
+
+export class MemoryStream extends Writable {
+  text = ''
+  isTTY = false
+  columns = 80
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
+    this.text += chunk.toString()
+    done()
+  }
+}
+
+export const MIB = 1 << 20
+
+export function diskReport(changes: Partial<DiskReport> = {}): DiskReport {
+  return {
+    source: '/dev/vg/web',
+    destination: 'host2:/dev/vg/web',
+    state: 'done',
+    different: true,
+    created: false,
+    sizeBytes: 1024 * MIB,
+    blockBytes: MIB,
+    totalBlocks: 1024,
+    sameBlocks: 900,
+    differentBlocks: 80,
+    zeroBlocks: 2,
+    skippedBlocks: 42,
+    sentBytes: 10 * MIB,
+    zeroedBytes: 2 * MIB,
+    readBytes: { source: 982 * MIB, destination: 1024 * MIB },
+    wireBytesSent: 11 * MIB,
+    wireBytesReceived: 20_000,
+    durationMs: 2000,
+    digest: { algorithm: 'xxh3-128', root: 'aa55', seed: '0102', blockBytes: MIB, leafBytes: 4096 },
+    verified: 'none',
+    native: { source: true, destination: false },
+    transport: 'openssh',
+    cipher: null,
+    ...changes,
+  }
+}
+
+export function progress(changes: Partial<Progress> = {}): Progress {
+  return {
+    diskIndex: 0,
+    diskCount: 1,
+    source: '/dev/vg/vm-root',
+    destination: 'host2:/dev/vg/vm-root',
+    doneBytes: 0,
+    totalBytes: 1024 * MIB,
+    sentBytes: 0,
+    sameBlocks: 0,
+    differentBlocks: 0,
+    zeroBlocks: 0,
+    skippedBlocks: 0,
+    totalBlocks: 1024,
+    elapsedMs: 0,
+    ...changes,
+  }
+}
+
+export type Call = { pairs: readonly DiskPair[]; options: SyncOptions; hooks: RunHooks }
+
+export type Ran = { status: number; stdout: string; stderr: string; calls: Call[] }
+
+export type Setup = {
+  engine?: (call: Call) => RunReport | Promise<RunReport>
+  doctor?: DoctorEngine
+  environment?: NodeJS.ProcessEnv
+  /** Called with the emitter that stands for the process, before the run. */
+  prepare?: (stage: {
+    signals: EventEmitter
+    exits: number[]
+    stdout: MemoryStream
+    stderr: MemoryStream
+  }) => void
+  nowMs?: () => number
+}
+
+/** Runs one command line in this process. */
+export async function runWords(words: readonly string[], setup: Setup = {}): Promise<Ran> {
+  const stdout = new MemoryStream()
+  const stderr = new MemoryStream()
+  const signals = new EventEmitter()
+  const exits: number[] = []
+  const calls: Call[] = []
+  const engine = setup.engine ?? (() => ({ disks: [diskReport()], error: null }))
+  const sync: RunSync = async (pairs, options, hooks) => {
+    const call = { pairs, options, hooks }
+    calls.push(call)
+    return engine(call)
+  }
+  setup.prepare?.({ signals, exits, stdout, stderr })
+  const context: CommandContext = {
+    output: new Output(stdout, stderr),
+    environment: setup.environment ?? {},
+    names: { cwd: '/home/me', isFile: (path) => path === 'disk.img' },
+    nowMs: setup.nowMs ?? (() => 0),
+    signals,
+    exit: (status) => exits.push(status),
+    loadSync: () => Promise.resolve(sync),
+    loadNativeStatus: () => Promise.resolve(() => ({ loaded: true, path: '/n', reason: null, simd: 'avx2' })),
+    loadDoctor: () => {
+      if (setup.doctor === undefined) throw new Error('this test has no doctor')
+      return Promise.resolve(setup.doctor)
+    },
+  }
+  const status = await runProgram(words, context)
+  return { status, stdout: stdout.text, stderr: stderr.text, calls }
+}
+
+/** The lines of JSON on stdout. */
+export function jsonLines(text: string): Record<string, unknown>[] {
+  return text
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, unknown>)
+}
