@@ -13,20 +13,28 @@ process.on('uncaughtException', (error) => {
 
 const exit = (status: number): void => process.exit(status)
 
+/** What a handle that somebody forgot to close may delay the end by. */
+const LINGER_MS = 1000
+
+/**
+ * Ends by running out of work. process.exit() tears the engine down under its own threads, and on Node 24 now and then
+ * waits for one of them for ever; it is left for what does not end by itself.
+ */
+const finish = (status: number): void => {
+  process.exitCode = status
+  setTimeout(() => process.exit(status), LINGER_MS).unref()
+}
+
 if (process.argv[2] === 'serve') {
   const { serveCommand } = await import('./serve.js')
-  exit(
-    await serveCommand(
-      process.argv.slice(3),
-      process,
-      async () => (await import('../sync/serve.js')).serve,
-      exit,
-    ),
-  )
+  const loadServe = async () => (await import('../sync/serve.js')).serve
+  const status = await serveCommand(process.argv.slice(3), process, loadServe, exit)
+  process.stdin.destroy()
+  finish(status)
 } else {
   const [{ runProgram }, { processContext }] = await Promise.all([
     import('./program.js'),
     import('./process.js'),
   ])
-  exit(await runProgram(process.argv.slice(2), processContext(exit)))
+  finish(await runProgram(process.argv.slice(2), processContext(exit)))
 }
