@@ -19,22 +19,13 @@ import { parseHost } from './operand.js'
 import { errorOf } from './result.js'
 import { runSignal } from './signals.js'
 import { formatBytes } from './units.js'
+import type { ProbeResult } from '../sync/probe.js'
 import { packageVersion } from '../version.js'
 import { nativeText } from './version.js'
 
-/** What the handshake with a far end tells about it. */
-export type FarProbe = Readonly<{
-  version: string
-  node: string
-  native: boolean
-  algorithms: AlgorithmName[]
-  roundTripMs: number
-  protocol: number
-}>
-
 /** What doctor asks of the rest of the program. */
 export type DoctorEngine = Readonly<{
-  probe: (far: FarSide, options: SyncOptions, hooks: RunHooks) => Promise<FarProbe>
+  probe: (far: FarSide, options: SyncOptions, hooks: RunHooks) => Promise<ProbeResult>
   nativeStatus: () => NativeStatus
   algorithms: (native: 'loaded' | 'absent') => AlgorithmName[]
   protocol: Readonly<{ least: number; most: number }>
@@ -105,7 +96,7 @@ export async function doctorCommand(
 }
 
 /** The table for people: one column for here, one for there where a host was given. */
-export function doctorLines(here: Here, hostTyped: string | null, there: FarProbe | null): string[] {
+export function doctorLines(here: Here, hostTyped: string | null, there: ProbeResult | null): string[] {
   const rows: [string, string, string][] = [
     ['', 'here', hostTyped ?? ''],
     ['blocksync', here.version, there?.version ?? ''],
@@ -169,7 +160,7 @@ async function lookThere(
   engine: DoctorEngine,
   { output }: CommandContext,
   signal: AbortSignal,
-): Promise<{ probe: FarProbe | null; error: SyncError | null }> {
+): Promise<{ probe: ProbeResult | null; error: SyncError | null }> {
   try {
     const hooks: RunHooks = {
       onStderrLine: (line) => output.note(`remote: ${line}`),
@@ -211,7 +202,7 @@ function agentState(environment: NodeJS.ProcessEnv): Here['agent'] {
   }
 }
 
-function commonDigest(here: Here, there: FarProbe): AlgorithmName | null {
+function commonDigest(here: Here, there: ProbeResult): AlgorithmName | null {
   return PREFERENCE.find((name) => here.algorithms.includes(name) && there.algorithms.includes(name)) ?? null
 }
 

@@ -7,6 +7,7 @@ import type { FarSide } from '../transport/transport.js'
 import type { RunHooks } from './report.js'
 import { newSeed, openSession } from './session.js'
 
+/** What the handshake with a far end tells about it. */
 export type ProbeResult = Readonly<{
   version: string
   node: string

@@ -10,7 +10,6 @@ import { openEndpoint } from '../endpoint/open.js'
 import { EXIT, SyncError, toSyncError } from '../errors.js'
 import { loadNative, type NativeCore } from '../native.js'
 import { type NativeMode, syncOptions } from '../options.js'
-import { packageVersion } from '../version.js'
 import { Channel } from '../wire/channel.js'
 import {
   decodeOpen,
@@ -21,7 +20,7 @@ import {
 } from '../wire/control.js'
 import type { Frame } from '../wire/frame.js'
 import { FRAME, frameName, protocolError } from '../wire/frame.js'
-import { agreeVersion, encodeBanner, PROTOCOL, readBanner } from '../wire/handshake.js'
+import { agreeVersion, encodeBanner, ownBanner, readBanner } from '../wire/handshake.js'
 import { runDestination } from './destination.js'
 import { runSource } from './source.js'
 import { Throttle } from './throttle.js'
@@ -41,17 +40,7 @@ export async function serve(input: Readable, output: Writable, options: ServeOpt
       .once('close', resolve)
       .on('error', () => resolve())
   })
-  output.write(
-    encodeBanner({
-      side: 'server',
-      least: PROTOCOL.least,
-      most: PROTOCOL.most,
-      program: packageVersion(),
-      node: process.version,
-      native: core !== null,
-      algorithms: availableAlgorithms(core),
-    }),
-  )
+  output.write(encodeBanner(ownBanner('server', core !== null, availableAlgorithms(core))))
   const greeting = await readBanner(input, 'client', 'the client')
   if (greeting === null) return EXIT.lost
   agreeVersion(greeting.banner, 'the client')

@@ -11,13 +11,12 @@ import type { NativeCore } from '../native.js'
 import type { SyncOptions } from '../options.js'
 import { connect } from '../transport/open.js'
 import type { Connection, FarSide } from '../transport/transport.js'
-import { packageVersion } from '../version.js'
 import { Channel } from '../wire/channel.js'
 import type { OpenedMessage, OpenMessage } from '../wire/control.js'
 import { decodeOpened, encodeControl } from '../wire/control.js'
 import { FRAME } from '../wire/frame.js'
 import type { Banner } from '../wire/handshake.js'
-import { agreeVersion, encodeBanner, PROTOCOL, readBanner } from '../wire/handshake.js'
+import { agreeVersion, encodeBanner, ownBanner, readBanner } from '../wire/handshake.js'
 import type { RunHooks } from './report.js'
 
 /** How long the far end may take to flush and go after its input ended. */
@@ -179,17 +178,7 @@ async function greet(
         'a shell start-up file there writes to stdout; they were skipped',
     )
   }
-  connection.output.write(
-    encodeBanner({
-      side: 'client',
-      least: PROTOCOL.least,
-      most: PROTOCOL.most,
-      program: packageVersion(),
-      node: process.version,
-      native: native !== null,
-      algorithms: availableAlgorithms(native),
-    }),
-  )
+  connection.output.write(encodeBanner(ownBanner('client', native !== null, availableAlgorithms(native))))
   return new Session(
     connection,
     new Channel(connection.input, connection.output, rest),

@@ -5,6 +5,7 @@ import type { Readable } from 'node:stream'
 
 import type { AlgorithmName } from '../digest/digester.js'
 import { SyncError } from '../errors.js'
+import { packageVersion } from '../version.js'
 import { printable } from './control.js'
 
 /** Versions this program speaks. Raised only when an old peer could not understand a frame. */
@@ -33,6 +34,12 @@ export type Banner = Readonly<{
 
 const MAGIC = 'BLOCKSYNC'
 const ALGORITHMS: readonly AlgorithmName[] = ['xxh3-128', 'xxh64x2', 'sha256']
+
+/** What this program says of itself, on either side. */
+export function ownBanner(side: Side, native: boolean, algorithms: readonly AlgorithmName[]): Banner {
+  const { least, most } = PROTOCOL
+  return { side, least, most, program: packageVersion(), node: process.version, native, algorithms }
+}
 
 /** The banner as it goes over the wire, newline included. */
 export function encodeBanner(banner: Banner): string {

@@ -4,7 +4,8 @@ import type { EventEmitter } from 'node:events'
 
 import { describe, expect, it } from 'vitest'
 
-import type { DoctorEngine, FarProbe } from '../../src/cli/doctor.js'
+import type { DoctorEngine } from '../../src/cli/doctor.js'
+import type { ProbeResult } from '../../src/sync/probe.js'
 import type { ErrorCode } from '../../src/errors.js'
 import { SyncError, toSyncError } from '../../src/errors.js'
 import type { RunReport } from '../../src/sync/report.js'
@@ -259,7 +260,7 @@ describe('signals', () => {
 })
 
 describe('doctor', () => {
-  const probe: FarProbe = {
+  const probe: ProbeResult = {
     version: '0.1.0',
     node: 'v22.1.0',
     native: true,
