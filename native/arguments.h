@@ -6,7 +6,7 @@
 
 #include "core.h"
 
-#define MAX_ARGUMENTS 11
+#define MAX_ARGUMENTS 12
 #define MAX_SAFE_INTEGER 9007199254740991.0
 
 typedef struct {

@@ -7,14 +7,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "arguments.h"
 #include "core.h"
 
 /* Counts changes of what is exported; src/native.ts expects the same number. */
-#define CORE_VERSION 1
+#define CORE_VERSION 2
 
-typedef enum { JOB_DIGEST, JOB_WRITE, JOB_EXTENTS, JOB_ZERO, JOB_DROP_CACHE } job_kind;
+typedef enum { JOB_DIGEST, JOB_WRITE, JOB_START, JOB_FINISH, JOB_EXTENTS, JOB_ZERO, JOB_DROP_CACHE } job_kind;
 
 /* One asynchronous call. `held` is an array of the JavaScript buffers that it uses; `ranges` is our own copy. */
 typedef struct {
@@ -23,13 +24,16 @@ typedef struct {
   napi_deferred deferred;
   napi_ref held;
   digest_request digest;
+  write_request write;
   range *ranges;
   size_t range_count;
-  const uint8_t *from;
+  range within;
   double *triples;
   size_t capacity;
   int fd;
-  double result;
+  read_count read;
+  write_count written;
+  size_t extent_count;
   failure failed;
 } job;
 
@@ -40,7 +44,7 @@ static const char *errno_name(int err) {
     NAME(EINTR); NAME(EINVAL); NAME(EIO); NAME(EISDIR); NAME(ENODEV); NAME(ENOENT); NAME(ENOLINK); NAME(ENOMEM);
     NAME(ENOSPC); NAME(ENOSYS); NAME(ENOTTY); NAME(ENXIO); NAME(EOPNOTSUPP); NAME(EOVERFLOW); NAME(EPERM); NAME(EPIPE);
     NAME(EREMOTEIO); NAME(EROFS); NAME(ESPIPE); NAME(ESTALE); NAME(ETIMEDOUT); NAME(ETXTBSY); NAME(EBADE); NAME(EILSEQ);
-    NAME(EUCLEAN); NAME(ENODATA); NAME(ENOMEDIUM); NAME(ENOLCK); NAME(ENETDOWN); NAME(EHOSTDOWN); NAME(ENOTCONN);
+    NAME(EUCLEAN); NAME(ENODATA); NAME(ENOMEDIUM); NAME(ENOLCK); NAME(EMFILE); NAME(ENFILE); NAME(ENETDOWN); NAME(EHOSTDOWN); NAME(ENOTCONN);
 #undef NAME
     default: return "EUNKNOWN";
   }
@@ -66,18 +70,25 @@ static void free_job(napi_env env, job *finished) {
 static void run_job(napi_env env, void *data) {
   (void)env;
   job *running = data;
-  range first = running->range_count > 0 ? running->ranges[0] : (range){0, 0};
   switch (running->kind) {
     case JOB_DIGEST:
       running->digest.ranges = running->ranges;
       running->digest.range_count = running->range_count;
-      running->result = (double)disk_digest(&running->digest, &running->failed);
+      running->read = disk_digest(&running->digest, &running->failed);
       return;
-    case JOB_WRITE: disk_write(running->fd, running->ranges, running->range_count, running->from, &running->failed); return;
+    case JOB_WRITE:
+      running->write.ranges = running->ranges;
+      running->write.range_count = running->range_count;
+      running->written = disk_write(&running->write, &running->failed);
+      return;
+    case JOB_START: disk_start_write_back(running->fd, running->within, &running->failed); return;
+    case JOB_FINISH:
+      disk_finish_write_back(running->fd, running->within, running->ranges, running->range_count, &running->failed);
+      return;
     case JOB_EXTENTS:
-      running->result = (double)disk_extents(running->fd, first, running->triples, running->capacity, &running->failed);
+      running->extent_count = disk_extents(running->fd, running->within, running->triples, running->capacity, &running->failed);
       return;
-    case JOB_ZERO: disk_zero(running->fd, first, &running->failed); return;
+    case JOB_ZERO: disk_zero(running->fd, running->ranges, running->range_count, &running->failed); return;
     case JOB_DROP_CACHE: disk_drop_cache(running->fd, &running->failed); return;
   }
 }
@@ -103,6 +114,38 @@ static napi_value make_error(napi_env env, const failure *failed) {
   return error;
 }
 
+/* {names[0]: first, names[1]: second}, or NULL. */
+static napi_value make_pair(napi_env env, const char *const names[2], napi_value first, napi_value second) {
+  napi_value pair;
+  bool is_made = napi_create_object(env, &pair) == napi_ok && napi_set_named_property(env, pair, names[0], first) == napi_ok &&
+                 napi_set_named_property(env, pair, names[1], second) == napi_ok;
+  return is_made ? pair : NULL;
+}
+
+/* What the promise of a job that did not fail resolves with; NULL where the environment is going away. */
+static napi_value make_result(napi_env env, const job *finished) {
+  static const char *const read_names[2] = {"bytes", "coldBytes"};
+  static const char *const write_names[2] = {"bufferedBytes", "isDirectRefused"};
+  napi_value first = NULL, second = NULL;
+  bool is_made;
+  switch (finished->kind) {
+    case JOB_DIGEST:
+      is_made = napi_create_double(env, (double)finished->read.bytes, &first) == napi_ok &&
+                napi_create_double(env, (double)finished->read.cold_bytes, &second) == napi_ok;
+      return is_made ? make_pair(env, read_names, first, second) : NULL;
+    case JOB_WRITE:
+      is_made = napi_create_double(env, (double)finished->written.buffered_bytes, &first) == napi_ok &&
+                napi_get_boolean(env, finished->written.is_direct_refused, &second) == napi_ok;
+      return is_made ? make_pair(env, write_names, first, second) : NULL;
+    case JOB_EXTENTS: return napi_create_double(env, (double)finished->extent_count, &first) == napi_ok ? first : NULL;
+    case JOB_START:
+    case JOB_FINISH:
+    case JOB_ZERO:
+    case JOB_DROP_CACHE: return napi_get_undefined(env, &first) == napi_ok ? first : NULL;
+  }
+  return NULL;
+}
+
 /* Back on the JavaScript thread. In a worker that is being terminated every call here may fail: then nobody listens. */
 static void settle_job(napi_env env, napi_status status, void *data) {
   job *finished = data;
@@ -112,9 +155,8 @@ static void settle_job(napi_env env, napi_status status, void *data) {
     value = make_error(env, &finished->failed);
     if (value != NULL) napi_reject_deferred(env, finished->deferred, value);
   } else {
-    bool has_result = finished->kind == JOB_DIGEST || finished->kind == JOB_EXTENTS;
-    status = has_result ? napi_create_double(env, finished->result, &value) : napi_get_undefined(env, &value);
-    if (status == napi_ok) napi_resolve_deferred(env, finished->deferred, value);
+    value = make_result(env, finished);
+    if (value != NULL) napi_resolve_deferred(env, finished->deferred, value);
   }
   free_job(env, finished);
 }
@@ -137,7 +179,7 @@ static napi_value start_job(napi_env env, job *started, size_t held_count, const
   return NULL;
 }
 
-/* Allocates a job over one range; NULL with an exception pending. */
+/* A job over one range of a descriptor; NULL with an exception pending. */
 static job *new_range_job(napi_env env, job_kind kind, int fd, uint64_t offset, uint64_t length) {
   if ((double)offset + (double)length > MAX_SAFE_INTEGER) {
     refuse_range(env, "offset + length", "is past the largest disk");
@@ -146,14 +188,19 @@ static job *new_range_job(napi_env env, job_kind kind, int fd, uint64_t offset, 
   job *created = new_job(env, kind);
   if (created == NULL) return NULL;
   created->fd = fd;
-  created->ranges = malloc(sizeof *created->ranges);
-  if (created->ranges == NULL) {
-    free_job(env, created);
-    napi_throw_error(env, "ENOMEM", "out of memory");
+  created->within = (range){offset, length};
+  return created;
+}
+
+/* A job over ranges that it frees; NULL with an exception pending, and then `ranges` are freed here. */
+static job *new_ranges_job(napi_env env, job_kind kind, range *ranges, size_t range_count) {
+  job *created = new_job(env, kind);
+  if (created == NULL) {
+    free(ranges);
     return NULL;
   }
-  created->ranges[0] = (range){offset, length};
-  created->range_count = 1;
+  created->ranges = ranges;
+  created->range_count = range_count;
   return created;
 }
 
@@ -161,15 +208,16 @@ static job *new_range_job(napi_env env, job_kind kind, int fd, uint64_t offset, 
 
 static napi_value digest_span(napi_env env, napi_callback_info info) {
   napi_value arg[MAX_ARGUMENTS];
-  int fd, algorithm;
+  int fd, direct_fd, algorithm;
   uint64_t offset, length, block_bytes, leaf_bytes;
   uint8_t seed[SEED_BYTES];
   bytes leaves, blocks, zero_leaves, zero_blocks;
-  if (!get_arguments(env, info, 11, arg) || !get_fd(env, arg[0], &fd) || !get_size(env, arg[1], "offset", &offset) ||
-      !get_size(env, arg[2], "length", &length) || !get_size(env, arg[3], "blockBytes", &block_bytes) ||
-      !get_leaf_bytes(env, arg[4], &leaf_bytes) || !get_algorithm(env, arg[5], arg[6], &algorithm, seed) ||
-      !get_bytes(env, arg[7], "leaves", &leaves) || !get_bytes(env, arg[8], "blocks", &blocks) ||
-      !get_bytes(env, arg[9], "zeroLeaves", &zero_leaves) || !get_bytes(env, arg[10], "zeroBlocks", &zero_blocks)) {
+  if (!get_arguments(env, info, 12, arg) || !get_fd(env, arg[0], &fd) || !get_fd(env, arg[1], &direct_fd) ||
+      !get_size(env, arg[2], "offset", &offset) || !get_size(env, arg[3], "length", &length) ||
+      !get_size(env, arg[4], "blockBytes", &block_bytes) || !get_leaf_bytes(env, arg[5], &leaf_bytes) ||
+      !get_algorithm(env, arg[6], arg[7], &algorithm, seed) || !get_bytes(env, arg[8], "leaves", &leaves) ||
+      !get_bytes(env, arg[9], "blocks", &blocks) || !get_bytes(env, arg[10], "zeroLeaves", &zero_leaves) ||
+      !get_bytes(env, arg[11], "zeroBlocks", &zero_blocks)) {
     return NULL;
   }
   if (block_bytes == 0 || block_bytes % leaf_bytes != 0) {
@@ -187,48 +235,54 @@ static napi_value digest_span(napi_env env, napi_callback_info info) {
     refuse_range(env, "leaves, blocks, zeroLeaves and zeroBlocks", "must have room for every leaf and block of the range");
     return NULL;
   }
-  job *created = new_range_job(env, JOB_DIGEST, fd, offset, length);
+  if ((double)offset + (double)length > MAX_SAFE_INTEGER) {
+    refuse_range(env, "offset + length", "is past the largest disk");
+    return NULL;
+  }
+  range *span = malloc(sizeof *span);
+  if (span == NULL) {
+    napi_throw_error(env, "ENOMEM", "out of memory");
+    return NULL;
+  }
+  *span = (range){offset, length};
+  job *created = new_ranges_job(env, JOB_DIGEST, span, 1);
   if (created == NULL) return NULL;
-  created->digest = (digest_request){.fd = fd, .leaf_bytes = leaf_bytes, .block_bytes = block_bytes, .algorithm = algorithm,
-                                     .leaves = leaves.data, .blocks = blocks.data, .zero_leaves = zero_leaves.data,
-                                     .zero_blocks = zero_blocks.data};
+  created->digest = (digest_request){.fd = fd, .direct_fd = direct_fd, .leaf_bytes = leaf_bytes, .block_bytes = block_bytes,
+                                     .algorithm = algorithm, .leaves = leaves.data, .blocks = blocks.data,
+                                     .zero_leaves = zero_leaves.data, .zero_blocks = zero_blocks.data};
   memcpy(created->digest.seed, seed, SEED_BYTES);
-  return start_job(env, created, 4, arg + 7);
+  return start_job(env, created, 4, arg + 8);
 }
 
 static napi_value read_digested(napi_env env, napi_callback_info info) {
   napi_value arg[MAX_ARGUMENTS];
-  int fd, algorithm;
+  int fd, direct_fd, algorithm;
   uint64_t leaf_bytes, total, leaf_count;
   uint8_t seed[SEED_BYTES];
   bytes into, leaves, zero_leaves;
   range *ranges = NULL;
   size_t range_count = 0;
-  if (!get_arguments(env, info, 8, arg) || !get_fd(env, arg[0], &fd) || !get_leaf_bytes(env, arg[2], &leaf_bytes) ||
-      !get_algorithm(env, arg[3], arg[4], &algorithm, seed) || !get_bytes(env, arg[5], "into", &into) ||
-      !get_bytes(env, arg[6], "leaves", &leaves) || !get_bytes(env, arg[7], "zeroLeaves", &zero_leaves) ||
-      !copy_ranges(env, arg[1], leaf_bytes, &ranges, &range_count, &total, &leaf_count)) {
+  if (!get_arguments(env, info, 9, arg) || !get_fd(env, arg[0], &fd) || !get_fd(env, arg[1], &direct_fd) ||
+      !get_leaf_bytes(env, arg[3], &leaf_bytes) || !get_algorithm(env, arg[4], arg[5], &algorithm, seed) ||
+      !get_bytes(env, arg[6], "into", &into) || !get_bytes(env, arg[7], "leaves", &leaves) ||
+      !get_bytes(env, arg[8], "zeroLeaves", &zero_leaves) ||
+      !copy_ranges(env, arg[2], leaf_bytes, &ranges, &range_count, &total, &leaf_count)) {
     return NULL;
   }
-  job *created = NULL;
   if (into.length < total || leaves.length / DIGEST_BYTES < leaf_count || zero_leaves.length < leaf_count) {
-    refuse_range(env, "into, leaves and zeroLeaves", "must have room for every byte and leaf of the ranges");
-  } else {
-    created = new_job(env, JOB_DIGEST);
-  }
-  if (created == NULL) {
     free(ranges);
+    refuse_range(env, "into, leaves and zeroLeaves", "must have room for every byte and leaf of the ranges");
     return NULL;
   }
-  created->ranges = ranges;
-  created->range_count = range_count;
+  job *created = new_ranges_job(env, JOB_DIGEST, ranges, range_count);
+  if (created == NULL) return NULL;
   /* An empty array may have no memory at all; nothing is written through the pointer then. */
   static uint8_t nowhere;
-  created->digest = (digest_request){.fd = fd, .leaf_bytes = leaf_bytes, .algorithm = algorithm,
+  created->digest = (digest_request){.fd = fd, .direct_fd = direct_fd, .leaf_bytes = leaf_bytes, .algorithm = algorithm,
                                      .into = into.data != NULL ? into.data : &nowhere, .leaves = leaves.data,
                                      .zero_leaves = zero_leaves.data};
   memcpy(created->digest.seed, seed, SEED_BYTES);
-  return start_job(env, created, 3, arg + 5);
+  return start_job(env, created, 3, arg + 6);
 }
 
 static napi_value digest_memory(napi_env env, napi_callback_info info) {
@@ -256,27 +310,54 @@ static napi_value digest_memory(napi_env env, napi_callback_info info) {
 
 static napi_value write_ranges(napi_env env, napi_callback_info info) {
   napi_value arg[MAX_ARGUMENTS];
-  int fd;
+  int fd, direct_fd;
   uint64_t total, leaf_count;
-  bytes from;
+  bytes from, fresh;
   range *ranges = NULL;
   size_t range_count = 0;
-  if (!get_arguments(env, info, 3, arg) || !get_fd(env, arg[0], &fd) || !get_bytes(env, arg[2], "from", &from) ||
-      !copy_ranges(env, arg[1], 1, &ranges, &range_count, &total, &leaf_count)) {
+  if (!get_arguments(env, info, 5, arg) || !get_fd(env, arg[0], &fd) || !get_fd(env, arg[1], &direct_fd) ||
+      !get_bytes(env, arg[3], "from", &from) || !get_bytes(env, arg[4], "fresh", &fresh) ||
+      !copy_ranges(env, arg[2], 1, &ranges, &range_count, &total, &leaf_count)) {
     return NULL;
   }
-  job *created = NULL;
-  if (from.length < total) refuse_range(env, "from", "must hold every byte of the ranges");
-  else created = new_job(env, JOB_WRITE);
-  if (created == NULL) {
+  if (from.length < total || (fresh.length > 0 && fresh.length < range_count)) {
     free(ranges);
+    refuse_range(env, "from and fresh", "must hold every byte of the ranges, and a byte for each range or none");
     return NULL;
   }
-  created->fd = fd;
-  created->ranges = ranges;
-  created->range_count = range_count;
-  created->from = from.data;
-  return start_job(env, created, 1, arg + 2);
+  job *created = new_ranges_job(env, JOB_WRITE, ranges, range_count);
+  if (created == NULL) return NULL;
+  created->write = (write_request){.fd = fd, .direct_fd = direct_fd, .from = from.data,
+                                   .fresh = fresh.length > 0 ? fresh.data : NULL};
+  return start_job(env, created, 2, arg + 3);
+}
+
+/* The arguments that both ends of write-back begin with: fd, offset, length. */
+static job *new_write_back_job(napi_env env, job_kind kind, const napi_value *arg) {
+  int fd;
+  uint64_t offset, length;
+  if (!get_fd(env, arg[0], &fd) || !get_size(env, arg[1], "offset", &offset) || !get_size(env, arg[2], "length", &length)) return NULL;
+  return new_range_job(env, kind, fd, offset, length);
+}
+
+static napi_value start_write_back(napi_env env, napi_callback_info info) {
+  napi_value arg[MAX_ARGUMENTS];
+  if (!get_arguments(env, info, 3, arg)) return NULL;
+  job *created = new_write_back_job(env, JOB_START, arg);
+  return created == NULL ? NULL : start_job(env, created, 0, NULL);
+}
+
+static napi_value finish_write_back(napi_env env, napi_callback_info info) {
+  napi_value arg[MAX_ARGUMENTS];
+  uint64_t total, leaf_count;
+  if (!get_arguments(env, info, 4, arg)) return NULL;
+  job *created = new_write_back_job(env, JOB_FINISH, arg);
+  if (created == NULL) return NULL;
+  if (!copy_ranges(env, arg[3], 1, &created->ranges, &created->range_count, &total, &leaf_count)) {
+    free_job(env, created);
+    return NULL;
+  }
+  return start_job(env, created, 0, NULL);
 }
 
 static napi_value get_extents(napi_env env, napi_callback_info info) {
@@ -300,16 +381,20 @@ static napi_value get_extents(napi_env env, napi_callback_info info) {
   return start_job(env, created, 1, arg + 3);
 }
 
-static napi_value zero_range(napi_env env, napi_callback_info info) {
+static napi_value zero_ranges(napi_env env, napi_callback_info info) {
   napi_value arg[MAX_ARGUMENTS];
   int fd;
-  uint64_t offset, length;
-  if (!get_arguments(env, info, 3, arg) || !get_fd(env, arg[0], &fd) || !get_size(env, arg[1], "offset", &offset) ||
-      !get_size(env, arg[2], "length", &length)) {
+  uint64_t total, leaf_count;
+  range *ranges = NULL;
+  size_t range_count = 0;
+  if (!get_arguments(env, info, 2, arg) || !get_fd(env, arg[0], &fd) ||
+      !copy_ranges(env, arg[1], 1, &ranges, &range_count, &total, &leaf_count)) {
     return NULL;
   }
-  job *created = new_range_job(env, JOB_ZERO, fd, offset, length);
-  return created == NULL ? NULL : start_job(env, created, 0, NULL);
+  job *created = new_ranges_job(env, JOB_ZERO, ranges, range_count);
+  if (created == NULL) return NULL;
+  created->fd = fd;
+  return start_job(env, created, 0, NULL);
 }
 
 static napi_value drop_cache(napi_env env, napi_callback_info info) {
@@ -346,14 +431,37 @@ static napi_value get_geometry(napi_env env, napi_callback_info info) {
   return result;
 }
 
+static napi_value open_pipe(napi_env env, napi_callback_info info) {
+  (void)info;
+  napi_value result, read_fd, write_fd;
+  int fds[2];
+  failure failed = {0};
+  pipe_open(fds, &failed);
+  if (failed.err != 0) {
+    napi_value error = make_error(env, &failed);
+    if (error != NULL) napi_throw(env, error);
+    return NULL;
+  }
+  if (napi_create_object(env, &result) != napi_ok || napi_create_int32(env, fds[0], &read_fd) != napi_ok ||
+      napi_create_int32(env, fds[1], &write_fd) != napi_ok ||
+      napi_set_named_property(env, result, "readFd", read_fd) != napi_ok ||
+      napi_set_named_property(env, result, "writeFd", write_fd) != napi_ok) {
+    close(fds[0]);
+    close(fds[1]);
+    return NULL;
+  }
+  return result;
+}
+
 NAPI_MODULE_INIT() {
   static const struct {
     const char *name;
     napi_callback call;
   } functions[] = {
       {"digestSpan", digest_span}, {"readDigested", read_digested}, {"digestItems", digest_memory},
-      {"writeRanges", write_ranges}, {"extents", get_extents}, {"zeroRange", zero_range},
-      {"geometry", get_geometry}, {"dropCache", drop_cache},
+      {"writeRanges", write_ranges}, {"extents", get_extents}, {"zeroRanges", zero_ranges},
+      {"startWriteBack", start_write_back}, {"finishWriteBack", finish_write_back},
+      {"geometry", get_geometry}, {"dropCache", drop_cache}, {"openPipe", open_pipe},
   };
   napi_value value;
   for (size_t index = 0; index < sizeof functions / sizeof functions[0]; index++) {

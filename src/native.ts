@@ -21,8 +21,10 @@ export interface NativeCore {
   readonly version: number
   /** The instruction set the digests run on, as xxHash's dispatch chose it ('avx512', 'avx2', 'sse2', 'scalar', ...). */
   readonly simd: string
+  /** `directFd` is another descriptor of the same file, opened with O_DIRECT, or -1: see CoreReadCount. */
   digestSpan(
     fd: number,
+    directFd: number,
     offset: number,
     length: number,
     blockBytes: number,
@@ -33,9 +35,10 @@ export interface NativeCore {
     blocks: Uint8Array,
     zeroLeaves: Uint8Array,
     zeroBlocks: Uint8Array,
-  ): Promise<number>
+  ): Promise<CoreReadCount>
   readDigested(
     fd: number,
+    directFd: number,
     ranges: Float64Array,
     leafBytes: number,
     algorithm: NativeAlgorithm,
@@ -43,7 +46,7 @@ export interface NativeCore {
     into: Uint8Array,
     leaves: Uint8Array,
     zeroLeaves: Uint8Array,
-  ): Promise<number>
+  ): Promise<CoreReadCount>
   /** Synchronous, in memory: one digest for each `itemBytes` of `data` (the last may be short). */
   digestItems(
     algorithm: NativeAlgorithm,
@@ -52,15 +55,35 @@ export interface NativeCore {
     itemBytes: number,
     out: Uint8Array,
   ): void
-  /** Writes every byte of `from` (packed) or rejects. */
-  writeRanges(fd: number, ranges: Float64Array, from: Uint8Array): Promise<void>
+  /**
+   * Writes every byte of `from` (packed) or rejects. Runs of adjacent ranges of 128 KiB and more go through `directFd` (the
+   * same disk opened with O_DIRECT, or -1), all else through `fd`. `fresh` is empty, or gets a 1 for each range that made
+   * pages in the page cache where there were none before.
+   */
+  writeRanges(
+    fd: number,
+    directFd: number,
+    ranges: Float64Array,
+    from: Uint8Array,
+    fresh: Uint8Array,
+  ): Promise<CoreWriteCount>
+  /** Begins to write what is dirty in the page cache (sync_file_range). Rejects with ENOSYS where that is not allowed. */
+  startWriteBack(fd: number, offset: number, length: number): Promise<void>
+  /**
+   * Waits until that is written, and drops the ranges of `drop` from the page cache. A failure is told only here: a later
+   * fsync of the same descriptor would succeed.
+   */
+  finishWriteBack(fd: number, offset: number, length: number, drop: Float64Array): Promise<void>
   /**
    * Fills `out` with triples (offset, length, kind: 0 hole, 1 data) that cover the range from its start without a gap,
    * as many as fit; resolves with how many. A descriptor that knows no holes gives one data extent.
    */
   extents(fd: number, offset: number, length: number, out: Float64Array): Promise<number>
-  /** A hole in a file (its size stays), BLKZEROOUT on a block device. Rejects with EOPNOTSUPP where neither is possible. */
-  zeroRange(fd: number, offset: number, length: number): Promise<void>
+  /**
+   * Holes in a file (its size stays), BLKZEROOUT on a block device. Rejects with EOPNOTSUPP where
+   * neither is possible, at the first range that fails.
+   */
+  zeroRanges(fd: number, ranges: Float64Array): Promise<void>
   geometry(fd: number): {
     sizeBytes: number
     logicalSectorBytes: number
@@ -69,7 +92,21 @@ export interface NativeCore {
   }
   /** Drops clean cached pages of the file or device. */
   dropCache(fd: number): Promise<void>
+  /**
+   * A pipe of 1 MiB, or of what the kernel grants. Programs started later do not inherit it unless they are given it.
+   * Who calls it closes both descriptors. Throws an Error with an errno name as its `code` (EMFILE, ENFILE).
+   */
+  openPipe(): { readFd: number; writeFd: number }
 }
+
+/**
+ * What a read found. Bytes that are in the page cache are taken from there, others are read through the direct descriptor,
+ * which leaves the cache as it was: `coldBytes` counts those. Without a direct descriptor nobody asks, and it is 0.
+ */
+export type CoreReadCount = Readonly<{ bytes: number; coldBytes: number }>
+
+/** `bufferedBytes` went through the page cache. `isDirectRefused`: the direct descriptor takes no direct writes after all. */
+export type CoreWriteCount = Readonly<{ bufferedBytes: number; isDirectRefused: boolean }>
 
 /** What `doctor` says about the core. `path` is where it was looked for; `reason` says why it is not loaded. */
 export type NativeStatus = Readonly<{
@@ -85,7 +122,7 @@ export type NativeAttempt =
   | Readonly<{ core: null; path: string; reason: string; cause: unknown }>
 
 /** CORE_VERSION of native/blocksync.c that the interface above describes; any other core is not used. */
-const NATIVE_VERSION = 1
+const NATIVE_VERSION = 2
 /** The path of an executable's loader stands right behind its program headers. */
 const ELF_HEAD_BYTES = 4096
 

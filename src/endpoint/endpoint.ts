@@ -40,8 +40,12 @@ export interface Endpoint extends AsyncDisposable {
   /** Covers `range` exactly once, in order. Fetched as it is consumed, never for the whole disk at once. */
   extents(range: Range): AsyncIterable<Extent>
 
-  /** Reads and digests; see Digester.digestSpan. Rejects with source/shrank or destination/read where the disk ended early. */
-  digestSpan(range: Range, digester: Digester, out: SpanDigests): Promise<void>
+  /**
+   * Reads and digests; see Digester.digestSpan. Resolves with how many of the bytes came from the device and not from the
+   * page cache, as far as that is known: a disk that answers from the device wants more calls at once. Rejects with source/shrank or destination/read where the disk
+   * ended early.
+   */
+  digestSpan(range: Range, digester: Digester, out: SpanDigests): Promise<{ coldBytes: number }>
 
   /** Reads and digests what will be sent; see Digester.readDigested. Rejects on a short read as digestSpan does. */
   readDigested(
@@ -52,11 +56,14 @@ export interface Endpoint extends AsyncDisposable {
     zeroLeaves: Uint8Array,
   ): Promise<void>
 
-  /** Writes `from` (packed, in order) to `ranges`. Every byte is written or it rejects with destination/write or no-space. */
+  /**
+   * Writes `from` (packed, in order) to `ranges`, which do not overlap. Every byte is written or it rejects with
+   * destination/write or no-space; with destination/flush where writing back what an earlier call wrote failed.
+   */
   write(ranges: readonly Range[], from: Uint8Array): Promise<void>
 
-  /** Makes the range read as zeros without writing data where the kernel can (a hole in a file, BLKZEROOUT on a device). */
-  zero(range: Range): Promise<void>
+  /** Makes the ranges read as zeros without writing data where the kernel can (holes in a file, BLKZEROOUT on a device). */
+  zero(ranges: readonly Range[]): Promise<void>
 
   /** Sets the length of an image file (never of a device, never below its present size). */
   grow(sizeBytes: number): Promise<void>
@@ -90,4 +97,9 @@ export type OpenRequest = Readonly<{
   /** For a destination that does not exist (or is an empty file): make it, sparse, of `createSizeBytes`. */
   create: 'never' | 'if-missing'
   createSizeBytes: number
+  /**
+   * `exclusive` claims a device for this run: whoever else has it claimed or mounted is a refusal (guard/in-use). `shared` is
+   * for a further lane of a run that holds the claim already, and checks everything but that. A file is not claimed.
+   */
+  claim: 'exclusive' | 'shared'
 }>

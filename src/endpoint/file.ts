@@ -5,7 +5,8 @@ import { constants } from 'node:fs'
 import { open } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 
-import type { Digester, Range, SpanDigests } from '../digest/digester.js'
+import { NO_FD } from '../digest/digester.js'
+import type { Digester, Range, ReadFrom, SpanDigests } from '../digest/digester.js'
 import { SyncError } from '../errors.js'
 import type { NativeCore } from '../native.js'
 import { dropCache } from './cache.js'
@@ -13,7 +14,8 @@ import type { Endpoint, EndpointInfo, Extent, OpenRequest } from './endpoint.js'
 import { fetchExtents } from './extents.js'
 import { flushFailure, isSystemError, misuse, readFailure, shortRead, writeFailure } from './failures.js'
 import { unmake } from './unmake.js'
-import { writeRanges } from './write.js'
+import { diskWriter } from './write.js'
+import type { DiskWriter } from './write.js'
 import { zeroByKernel, zeroByWriting } from './zero.js'
 
 /** What open.ts hands over: from here on the endpoint closes the handles. */
@@ -23,6 +25,8 @@ export type OpenDisk = Readonly<{
   read: FileHandle
   /** The same as `read`, or another descriptor of the same disk; null where it was opened for reading. */
   write: FileHandle | null
+  /** The same disk opened with O_DIRECT (a device's may be `read`), open for writing where `write` is; or null. */
+  around: FileHandle | null
   native: NativeCore | null
   /** The directory whose new entry must reach stable storage with the file, or null. */
   newEntryIn: string | null
@@ -39,6 +43,9 @@ class DiskEndpoint implements Endpoint {
   readonly #request: OpenRequest
   readonly #read: FileHandle
   readonly #write: FileHandle | null
+  readonly #around: FileHandle | null
+  readonly #from: ReadFrom
+  readonly #writer: DiskWriter | null
   readonly #native: NativeCore | null
   #info: EndpointInfo
   #newEntryIn: string | null
@@ -55,6 +62,12 @@ class DiskEndpoint implements Endpoint {
     this.#request = disk.request
     this.#read = disk.read
     this.#write = disk.write
+    this.#around = disk.around
+    // a device's reading descriptor goes around the cache by itself
+    const hasOther = disk.around !== null && disk.around !== disk.read
+    this.#from = { fd: disk.read.fd, directFd: hasOther ? disk.around.fd : NO_FD }
+    this.#writer =
+      disk.write === null ? null : diskWriter(disk.info.path, disk.write, disk.around, disk.native)
     this.#native = disk.native
     this.#info = disk.info
     this.#newEntryIn = disk.newEntryIn
@@ -80,12 +93,14 @@ class DiskEndpoint implements Endpoint {
     }
   }
 
-  async digestSpan(range: Range, digester: Digester, out: SpanDigests): Promise<void> {
+  async digestSpan(range: Range, digester: Digester, out: SpanDigests): Promise<{ coldBytes: number }> {
     this.#checkRange(range)
-    await this.#run(async () => {
+    return await this.#run(async () => {
       await this.#prepareRead(range.offset)
-      const readBytes = await this.#reading(range.offset, digester.digestSpan(this.#read.fd, range, out))
-      if (readBytes < range.length) throw this.#shortRead([range], readBytes)
+      const reading = digester.digestSpan(this.#from, range, out)
+      const { bytes, coldBytes } = await this.#reading(range.offset, reading)
+      if (bytes < range.length) throw this.#shortRead([range], bytes)
+      return { coldBytes }
     })
   }
 
@@ -103,41 +118,45 @@ class DiskEndpoint implements Endpoint {
     if (first === undefined) return
     await this.#run(async () => {
       await this.#prepareRead(first.offset)
-      const reading = digester.readDigested(this.#read.fd, ranges, into, leaves, zeroLeaves)
-      const readBytes = await this.#reading(first.offset, reading)
-      if (readBytes < totalBytes) throw this.#shortRead(ranges, readBytes)
+      const reading = digester.readDigested(this.#from, ranges, into, leaves, zeroLeaves)
+      const { bytes } = await this.#reading(first.offset, reading)
+      if (bytes < totalBytes) throw this.#shortRead(ranges, bytes)
     })
   }
 
   async write(ranges: readonly Range[], from: Uint8Array): Promise<void> {
-    const handle = this.#writable('write')
+    const { writer } = this.#writable('write')
     const totalBytes = this.#checkRanges(ranges)
     if (from.byteLength !== totalBytes)
       throw misuse(this.#info.path, `${from.byteLength} bytes to write to ranges of ${totalBytes}`)
     await this.#run(async () => {
       this.#isWritten = true
-      await writeRanges(this.#info.path, handle, this.#native, ranges, from)
+      await this.#writing(writer.write(ranges, from))
     })
   }
 
-  async zero(range: Range): Promise<void> {
-    const handle = this.#writable('zero')
-    this.#checkRange(range)
-    if (range.length === 0) return
+  async zero(ranges: readonly Range[]): Promise<void> {
+    const { handle, writer } = this.#writable('zero')
+    if (this.#checkRanges(ranges) === 0) return
     await this.#run(async () => {
       this.#isWritten = true
+      let byteOffset = ranges[0]?.offset ?? 0
       try {
         const rest =
-          this.#native === null ? [range] : await zeroByKernel(this.#native, handle, this.#info, range)
-        for (const piece of rest) await zeroByWriting(handle, this.#info, piece)
+          this.#native === null ? ranges : await zeroByKernel(this.#native, handle, this.#info, ranges)
+        for (const piece of rest) {
+          byteOffset = piece.offset
+          const writtenBytes = await zeroByWriting(handle, this.#info, piece)
+          await this.#writing(writer.bound([piece], writtenBytes))
+        }
       } catch (error) {
-        throw isSystemError(error) ? writeFailure(this.#info.path, range.offset, error) : error
+        throw isSystemError(error) ? writeFailure(this.#info.path, byteOffset, error) : error
       }
     })
   }
 
   async grow(sizeBytes: number): Promise<void> {
-    const handle = this.#writable('grow')
+    const { handle } = this.#writable('grow')
     const { path, kind, sizeBytes: presentBytes } = this.#info
     if (kind === 'block-device') throw misuse(path, 'a block device cannot be made longer')
     if (!Number.isSafeInteger(sizeBytes) || sizeBytes < presentBytes) {
@@ -200,7 +219,7 @@ class DiskEndpoint implements Endpoint {
   async #close(): Promise<void> {
     // their callers get their failures; here they only have to be over
     await Promise.allSettled(this.#underWay)
-    const handles = new Set(this.#write === null ? [this.#read] : [this.#read, this.#write])
+    const handles = new Set([this.#read, this.#write, this.#around].filter((handle) => handle !== null))
     const closed = await Promise.allSettled([...handles].map((handle) => handle.close()))
     for (const outcome of closed) {
       if (outcome.status === 'fulfilled') continue
@@ -237,6 +256,16 @@ class DiskEndpoint implements Endpoint {
     }
   }
 
+  /** A failed write-back is a failed flush: the pages are called clean now, and fsync would say nothing. */
+  async #writing(writing: Promise<void>): Promise<void> {
+    try {
+      await writing
+    } catch (error) {
+      if (error instanceof SyncError && error.code === 'destination/flush') this.#flushFailure ??= error
+      throw error
+    }
+  }
+
   #shortRead(ranges: readonly Range[], readBytes: number): SyncError {
     let leftBytes = readBytes
     for (const range of ranges) {
@@ -247,9 +276,9 @@ class DiskEndpoint implements Endpoint {
     return misuse(this.#info.path, `a read of ${readBytes} bytes was called short`)
   }
 
-  #writable(what: string): FileHandle {
+  #writable(what: string): { handle: FileHandle; writer: DiskWriter } {
     if (this.#closing !== null) throw misuse(this.#info.path, 'a disk was used after it was closed')
-    if (this.#write !== null) return this.#write
+    if (this.#write !== null && this.#writer !== null) return { handle: this.#write, writer: this.#writer }
     throw new SyncError(
       'destination/open',
       `cannot ${what} ${this.#info.path}: it was opened for reading only; nothing was written`,

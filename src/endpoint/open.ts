@@ -64,7 +64,9 @@ export async function openEndpoint(request: OpenRequest, native: NativeCore | nu
     // last, so that whatever else is wrong leaves an empty file empty
     if (created && opened.write !== null) await setLength(request, opened.write)
     const made = opened.madeFile ? 'file' : created ? 'length' : 'nothing'
-    return diskEndpoint({ info, request, read: opened.read, write: opened.write, native, newEntryIn, made })
+    const { read, write } = opened
+    const around = await openAround(opened, info.kind, native)
+    return diskEndpoint({ info, request, read, write, around, native, newEntryIn, made })
   } catch (error) {
     throw await abandoned(
       request,
@@ -121,7 +123,7 @@ function createFailure(path: string, cause: unknown): SyncError {
 }
 
 async function openExisting(request: OpenRequest, facts: BigIntStats): Promise<Opened> {
-  const { path, role, access, create } = request
+  const { path, role, access, create, claim } = request
   try {
     if (facts.isFile()) {
       if (role === 'destination') await refuseAttached(path, facts)
@@ -129,7 +131,7 @@ async function openExisting(request: OpenRequest, facts: BigIntStats): Promise<O
       const grow = access === 'write' && create === 'if-missing' && !(await isUnderDev(path))
       return { read: handle, write: access === 'write' ? handle : null, direct: false, grow, madeFile: false }
     }
-    const exclusive = role === 'destination' ? constants.O_EXCL : 0
+    const exclusive = role === 'destination' && claim === 'exclusive' ? constants.O_EXCL : 0
     if (access === 'read') {
       return {
         ...(await openDirect(path, constants.O_RDONLY | exclusive)),
@@ -165,13 +167,14 @@ async function refuseAttached(path: string, facts: BigIntStats): Promise<void> {
 
 /**
  * Two descriptors: the claim is on the one that writes through the cache (any length, any place; flushed at the end),
- * the other reads around the cache. The kernel writes cached pages out before such a read, so it sees what was written.
+ * the other reads, and writes long runs, around the cache. The kernel writes cached pages out before such a read, so it sees
+ * what was written.
  */
 async function openDeviceToWrite(path: string, exclusive: number): Promise<Opened> {
   const write = await open(path, constants.O_RDWR | exclusive)
   try {
     // by way of the descriptor, so that both are one device whatever happens to the name meanwhile
-    const reader = await openDirect(`/proc/self/fd/${write.fd}`, constants.O_RDONLY)
+    const reader = await openDirect(`/proc/self/fd/${write.fd}`, constants.O_RDWR)
     return { ...reader, write, grow: false, madeFile: false }
   } catch (error) {
     await write.close()
@@ -185,6 +188,28 @@ async function openDirect(path: string, flags: number): Promise<{ read: FileHand
   } catch (error) {
     if (errnoOf(error) !== 'EINVAL') throw error
     return { read: await open(path, flags), direct: false }
+  }
+}
+
+/**
+ * The descriptor that goes around the page cache, or null: for a device it is the one that reads, for a file another one,
+ * used for what is not cached. Only the native core has the aligned memory to use it.
+ */
+async function openAround(
+  { read, write, direct }: Opened,
+  kind: EndpointInfo['kind'],
+  native: NativeCore | null,
+): Promise<FileHandle | null> {
+  if (native === null) return null
+  if (kind === 'block-device') return direct ? read : null
+  const flags = write === null ? constants.O_RDONLY : constants.O_RDWR
+  try {
+    // by way of the descriptor, so that it is the same file whatever happens to the name meanwhile
+    return await open(`/proc/self/fd/${read.fd}`, flags | constants.O_DIRECT)
+  } catch (error) {
+    // EINVAL says that this file system has no direct I/O; whatever else is wrong, all works without, by the page cache
+    if (isSystemError(error)) return null
+    throw error
   }
 }
 

@@ -1,4 +1,4 @@
-// Makes a range of an open disk read as zeros: by the kernel (a hole, BLKZEROOUT) where that goes, by writing zeros
+// Makes ranges of an open disk read as zeros: by the kernel (a hole, BLKZEROOUT) where that goes, by writing zeros
 // where it does not. It never changes a file's size; ranges were checked before, system errors go to the caller.
 
 import type { FileHandle } from 'node:fs/promises'
@@ -7,6 +7,7 @@ import type { Range } from '../digest/digester.js'
 import { errnoOf } from '../errors.js'
 import type { NativeCore } from '../native.js'
 import type { EndpointInfo } from './endpoint.js'
+import { rangePairs } from './pairs.js'
 
 /** One buffer of zeros for all: a range of any length costs no more memory than this. */
 const ZERO_CHUNK = Buffer.alloc(1 << 20)
@@ -27,22 +28,40 @@ export async function zeroByKernel(
   native: NativeCore,
   handle: FileHandle,
   target: ZeroTarget,
-  range: Range,
-): Promise<Range[]> {
+  ranges: readonly Range[],
+): Promise<readonly Range[]> {
   const unitBytes = target.kind === 'file' ? 1 : Math.max(PAGE_BYTES, target.logicalSectorBytes)
-  const { inner, rest } = splitAtUnits(range, unitBytes)
+  // neighbours are joined first: a page that two of them share is then a whole one
+  const split = mergeNeighbours(ranges).map((range) => splitAtUnits(range, unitBytes))
+  const inner = split.map((each) => each.inner).filter(({ length }) => length > 0)
+  const rest = split.flatMap((each) => each.rest)
   if (inner.length === 0) return rest
   try {
-    await native.zeroRange(handle.fd, inner.offset, inner.length)
+    await native.zeroRanges(handle.fd, rangePairs(inner))
     return rest
   } catch (error) {
-    if (NOT_BY_KERNEL.has(errnoOf(error) ?? '')) return [range]
+    if (NOT_BY_KERNEL.has(errnoOf(error) ?? '')) return ranges
     throw error
   }
 }
 
-/** Writes zeros in bounded pieces. A piece of a file that is zero already is left alone, so that a hole stays one. */
-export async function zeroByWriting(handle: FileHandle, target: ZeroTarget, range: Range): Promise<void> {
+/** Ranges that follow each other without a gap as one. */
+function mergeNeighbours(ranges: readonly Range[]): Range[] {
+  const merged: Range[] = []
+  for (const { offset, length } of ranges) {
+    const last = merged.at(-1)
+    if (last !== undefined && last.offset + last.length === offset) last.length += length
+    else merged.push({ offset, length })
+  }
+  return merged
+}
+
+/**
+ * Writes zeros in bounded pieces; resolves with the bytes written. A piece of a file that is zero already is left alone, so
+ * that a hole stays one.
+ */
+export async function zeroByWriting(handle: FileHandle, target: ZeroTarget, range: Range): Promise<number> {
+  let writtenBytes = 0
   const present =
     target.kind === 'file' ? Buffer.allocUnsafeSlow(Math.min(range.length, ZERO_CHUNK.length)) : null
   for (let done = 0; done < range.length;) {
@@ -51,9 +70,12 @@ export async function zeroByWriting(handle: FileHandle, target: ZeroTarget, rang
     if (present !== null && (await isZero(handle, present.subarray(0, length), byteOffset))) {
       done += length
     } else {
-      done += (await handle.write(ZERO_CHUNK, 0, length, byteOffset)).bytesWritten
+      const { bytesWritten } = await handle.write(ZERO_CHUNK, 0, length, byteOffset)
+      done += bytesWritten
+      writtenBytes += bytesWritten
     }
   }
+  return writtenBytes
 }
 
 async function isZero(handle: FileHandle, present: Buffer, byteOffset: number): Promise<boolean> {

@@ -41,12 +41,19 @@ const MIB = 1 << 20
 const SEED = Buffer.from('000102030405060708090a0b0c0d0e0f', 'hex')
 
 /** Requests without a path: what most tests ask for. */
-export const SOURCE = { role: 'source', access: 'read', create: 'never', createSizeBytes: 0 } as const
+export const SOURCE = {
+  role: 'source',
+  access: 'read',
+  create: 'never',
+  createSizeBytes: 0,
+  claim: 'exclusive',
+} as const
 export const DESTINATION = {
   role: 'destination',
   access: 'write',
   create: 'never',
   createSizeBytes: 0,
+  claim: 'exclusive',
 } as const
 export const DRY_RUN = { ...DESTINATION, access: 'read' } as const
 export const CREATE = { ...DESTINATION, create: 'if-missing', createSizeBytes: 1 << 20 } as const
@@ -207,7 +214,7 @@ export function describeEndpoint(name: string, options: { skip: boolean }, kind:
           disk.readDigested([range], strong, Buffer.alloc(4096), out.leaves, out.zeroLeaves),
         )
         await expectCode('internal', disk.write([range], Buffer.alloc(1)))
-        await expectCode('internal', disk.zero(range))
+        await expectCode('internal', disk.zero([range]))
         await expectCode('internal', collect(disk.extents(range)))
       }
       await expectCode('internal', disk.write([{ offset: 0, length: 10 }], Buffer.alloc(9)))
@@ -260,7 +267,7 @@ export function describeEndpoint(name: string, options: { skip: boolean }, kind:
         { offset: 0, length: 0 },
       ]
       for (const range of ranges) {
-        await disk.zero(range)
+        await disk.zero([range])
         data.fill(0, range.offset, range.offset + range.length)
       }
       await disk.flush()
@@ -274,7 +281,7 @@ export function describeEndpoint(name: string, options: { skip: boolean }, kind:
       const data = Buffer.concat([randomBytes(MIB), Buffer.alloc(3 * MIB)])
       const subject = await kind().make(data, [{ offset: MIB, length: 3 * MIB }])
       await using disk = await subject.open('destination', 'write')
-      await disk.zero({ offset: MIB, length: 3 * MIB })
+      await disk.zero([{ offset: MIB, length: 3 * MIB }])
       await disk.flush()
       expect((await subject.bytes()).equals(data)).toBe(true)
       const allocated = (await subject.allocatedBytes?.()) ?? 0
@@ -304,7 +311,7 @@ export function describeEndpoint(name: string, options: { skip: boolean }, kind:
       const subject = await kind().make(data, [])
       await using disk = await subject.open('destination', 'read')
       await expectCode('destination/open', disk.write([{ offset: 0, length: 512 }], Buffer.alloc(512)))
-      await expectCode('destination/open', disk.zero({ offset: 0, length: 512 }))
+      await expectCode('destination/open', disk.zero([{ offset: 0, length: 512 }]))
       await expectCode('destination/open', disk.grow(data.length + 512))
       await disk.flush()
       expect((await subject.bytes()).equals(data)).toBe(true)
@@ -328,7 +335,7 @@ export function describeEndpoint(name: string, options: { skip: boolean }, kind:
         disk.readDigested([all], strong, Buffer.alloc(data.length), out.leaves, out.zeroLeaves),
       )
       await expectCode('internal', disk.write([{ offset: 0, length: 1 }], Buffer.of(1)))
-      await expectCode('internal', disk.zero({ offset: 0, length: 1 }))
+      await expectCode('internal', disk.zero([{ offset: 0, length: 1 }]))
       await expectCode('internal', disk.grow(data.length))
       await expectCode('internal', disk.flush())
       await expectCode('internal', collect(disk.extents(all)))

@@ -124,7 +124,10 @@ describe('what fails while it runs', () => {
       await truncate(file, 8 * MIB)
       const path = await scratch().loopDevice(file)
       await using disk = await openEndpoint({ ...DESTINATION, path }, core)
-      await disk.write([{ offset: 0, length: 4 * MIB }], randomBytes(4 * MIB))
+      await disk.write(
+        Array.from({ length: 64 }, (_, index) => ({ offset: index * 131_072, length: 65_536 })),
+        randomBytes(4 * MIB),
+      )
       const error = await expectCode('destination/flush', disk.flush())
       expect(exitStatusOf(error.code)).toBe(6)
       // a second fsync finds clean pages and succeeds; it must not be taken for a flush

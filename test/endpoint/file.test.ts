@@ -85,5 +85,5 @@ async function imageFile(data: Uint8Array, holes: readonly Range[]): Promise<str
 }
 
 function request(path: string, role: OpenRequest['role'], access: OpenRequest['access']): OpenRequest {
-  return { path, role, access, create: 'never', createSizeBytes: 0 }
+  return { path, role, access, create: 'never', createSizeBytes: 0, claim: 'exclusive' }
 }

@@ -50,7 +50,7 @@ describe('what is made', () => {
       for await (const extent of disk.extents({ offset: 0, length: MIB })) extents.push(extent)
       expect(extents).toEqual([{ offset: 0, length: MIB, kind: 'hole' }])
       await expectCode('internal', disk.write([{ offset: 0, length: 1 }], Buffer.of(1)))
-      await expectCode('internal', disk.zero({ offset: 0, length: 1 }))
+      await expectCode('internal', disk.zero([{ offset: 0, length: 1 }]))
       if (what === 'empty') expect((await stat(path)).size).toBe(0)
       else await expect(stat(path)).rejects.toMatchObject({ code: 'ENOENT' })
     },

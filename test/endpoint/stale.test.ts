@@ -32,7 +32,14 @@ for (const [name, native] of [
       await using held = await open(device, 'r')
       expect(await letterAt(held)).toBe('A')
       await using source = await openEndpoint(
-        { path: device, role: 'source', access: 'read', create: 'never', createSizeBytes: 0 },
+        {
+          path: device,
+          role: 'source',
+          access: 'read',
+          create: 'never',
+          createSizeBytes: 0,
+          claim: 'exclusive',
+        },
         native(),
       )
       const first = await pass(source, native())
@@ -53,7 +60,14 @@ for (const [name, native] of [
       expect(await letterAt(held)).toBe('A')
       await writeLetter(file, 'B')
       await using destination = await openEndpoint(
-        { path: device, role: 'destination', access: 'write', create: 'never', createSizeBytes: 0 },
+        {
+          path: device,
+          role: 'destination',
+          access: 'write',
+          create: 'never',
+          createSizeBytes: 0,
+          claim: 'exclusive',
+        },
         native(),
       )
       await destination.write([{ offset: PAGE_OFFSET, length: 512 }], Buffer.alloc(512, 'C'))

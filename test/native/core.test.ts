@@ -14,6 +14,7 @@ const CLOSED_FD = 1_000_000
 const MIB = 1 << 20
 const HOLE = 0
 const DATA = 1
+const NOTHING = new Uint8Array(0)
 
 describe('the native core', needs('native'), () => {
   const scratch = useScratch()
@@ -106,20 +107,20 @@ describe('the native core', needs('native'), () => {
     })
   })
 
-  describe('zeroRange', () => {
+  describe('zeroRanges', () => {
     it('makes a hole in a file and keeps its size', async () => {
       const data = randomBytes(MIB)
       const path = await scratch().file(`full${names++}`, data)
       const handle = await opened(path)
       await handle.sync()
       const before = await allocatedBytes(path)
-      await core().zeroRange(handle.fd, 4096, MIB - 4096)
+      await core().zeroRanges(handle.fd, Float64Array.of(4096, MIB - 4096))
       expect(before - (await allocatedBytes(path))).toBeGreaterThanOrEqual(MIB - 8192)
       expect(
         (await readFile(path)).equals(Buffer.concat([data.subarray(0, 4096), Buffer.alloc(MIB - 4096)])),
       ).toBe(true)
-      await core().zeroRange(handle.fd, 0, 100)
-      await core().zeroRange(handle.fd, 0, 0)
+      await core().zeroRanges(handle.fd, Float64Array.of(0, 100))
+      await core().zeroRanges(handle.fd, Float64Array.of(0, 0))
       expect((await readFile(path)).subarray(0, 4096)).toEqual(
         Buffer.concat([Buffer.alloc(100), data.subarray(100, 4096)]),
       )
@@ -129,20 +130,22 @@ describe('the native core', needs('native'), () => {
       const data = randomBytes(4 * MIB)
       const device = await scratch().loopDevice(await scratch().file(`image${names++}`, data))
       const handle = await opened(device)
-      await core().zeroRange(handle.fd, MIB, 2 * MIB)
+      await core().zeroRanges(handle.fd, Float64Array.of(MIB, 2 * MIB))
       const expected = Buffer.concat([data.subarray(0, MIB), Buffer.alloc(2 * MIB), data.subarray(3 * MIB)])
       expect((await readFile(device)).equals(expected)).toBe(true)
       // The kernel zeroes whole sectors.
-      await expect(core().zeroRange(handle.fd, 100, 100)).rejects.toMatchObject({
+      await expect(core().zeroRanges(handle.fd, Float64Array.of(100, 100))).rejects.toMatchObject({
         code: 'EINVAL',
         offset: 100,
       })
     })
 
     it('says EOPNOTSUPP or its kind where it is not possible', async () => {
-      await expect(core().zeroRange(CLOSED_FD, 0, 4096)).rejects.toMatchObject({ code: 'EBADF' })
+      await expect(core().zeroRanges(CLOSED_FD, Float64Array.of(0, 4096))).rejects.toMatchObject({
+        code: 'EBADF',
+      })
       const readOnly = await opened(await scratch().file(`ro${names++}`, randomBytes(4096)), 'r')
-      await expect(core().zeroRange(readOnly.fd, 0, 4096)).rejects.toMatchObject({
+      await expect(core().zeroRanges(readOnly.fd, Float64Array.of(0, 4096))).rejects.toMatchObject({
         code: 'EBADF',
         syscall: 'fallocate',
       })
@@ -154,7 +157,7 @@ describe('the native core', needs('native'), () => {
       const handle = await sparse(2 ** 33)
       const from = randomBytes(10_000)
       const ranges = Float64Array.of(5, 1000, 2 ** 32 + 1, 8000, 70_000, 0, 2 ** 33 - 1000, 1000)
-      await core().writeRanges(handle.fd, ranges, from)
+      await core().writeRanges(handle.fd, -1, ranges, from, NOTHING)
       let at = 0
       for (let index = 0; index < ranges.length; index += 2) {
         const length = ranges[index + 1] as number
@@ -168,7 +171,13 @@ describe('the native core', needs('native'), () => {
     it('says where a device was full', needs('root'), async () => {
       const directory = await scratch().mount('small', 'tmpfs', '-t', 'tmpfs', '-o', 'size=1M')
       const handle = await opened(`${directory}/image`, 'w+')
-      const writing = core().writeRanges(handle.fd, Float64Array.of(0, 2 * MIB), randomBytes(2 * MIB))
+      const writing = core().writeRanges(
+        handle.fd,
+        -1,
+        Float64Array.of(0, 2 * MIB),
+        randomBytes(2 * MIB),
+        NOTHING,
+      )
       await expect(writing).rejects.toMatchObject({
         code: 'ENOSPC',
         offset: MIB,
@@ -179,11 +188,15 @@ describe('the native core', needs('native'), () => {
 
     it('rejects on a descriptor that is not open or not writable', async () => {
       const from = randomBytes(512)
-      await expect(core().writeRanges(CLOSED_FD, Float64Array.of(0, 512), from)).rejects.toMatchObject({
+      await expect(
+        core().writeRanges(CLOSED_FD, -1, Float64Array.of(0, 512), from, NOTHING),
+      ).rejects.toMatchObject({
         code: 'EBADF',
       })
       const readOnly = await opened(await scratch().file(`ro${names++}`, from), 'r')
-      await expect(core().writeRanges(readOnly.fd, Float64Array.of(0, 512), from)).rejects.toMatchObject({
+      await expect(
+        core().writeRanges(readOnly.fd, -1, Float64Array.of(0, 512), from, NOTHING),
+      ).rejects.toMatchObject({
         code: 'EBADF',
       })
     })
@@ -255,66 +268,80 @@ describe('the native core', needs('native'), () => {
       ['fd with a fraction', (native) => native['dropCache']?.(0.5), RangeError],
       ['fd out of range', (native) => native['dropCache']?.(2 ** 40), RangeError],
       ['fd not a number', (native) => native['geometry']?.(NaN), RangeError],
-      ['negative offset', (native) => native['zeroRange']?.(0, -1, 1), RangeError],
-      ['unsafe length', (native) => native['zeroRange']?.(0, 0, 2 ** 60), RangeError],
+      ['negative offset', (native) => native['zeroRanges']?.(0, Float64Array.of(-1, 1)), RangeError],
+      ['unsafe length', (native) => native['zeroRanges']?.(0, Float64Array.of(0, 2 ** 60)), RangeError],
       [
         'end past the largest disk',
-        (native) => native['zeroRange']?.(0, Number.MAX_SAFE_INTEGER, 4096),
+        (native) => native['startWriteBack']?.(0, Number.MAX_SAFE_INTEGER, 4096),
         RangeError,
       ],
       ['infinite length', (native) => native['extents']?.(0, 0, Infinity, new Float64Array(3)), RangeError],
       ['extents without room', (native) => native['extents']?.(0, 0, 1, new Float64Array(2)), RangeError],
       ['extents into bytes', (native) => native['extents']?.(0, 0, 1, new Uint8Array(24)), TypeError],
-      ['half a pair', (native) => native['writeRanges']?.(0, Float64Array.of(0, 1, 2), room), RangeError],
+      [
+        'half a pair',
+        (native) => native['writeRanges']?.(0, -1, Float64Array.of(0, 1, 2), room, NOTHING),
+        RangeError,
+      ],
       [
         'data shorter than its ranges',
-        (native) => native['writeRanges']?.(0, Float64Array.of(0, 5000), room),
+        (native) => native['writeRanges']?.(0, -1, Float64Array.of(0, 5000), room, NOTHING),
+        RangeError,
+      ],
+      [
+        'fewer flags than ranges',
+        (native) => native['writeRanges']?.(0, -1, Float64Array.of(0, 1, 1, 1), room, new Uint8Array(1)),
+        RangeError,
+      ],
+      [
+        'ranges to drop that are none',
+        (native) => native['finishWriteBack']?.(0, 0, 4096, Float64Array.of(0)),
         RangeError,
       ],
       [
         'ranges that wrap around',
-        (native) => native['writeRanges']?.(0, Float64Array.of(0, 2 ** 53 - 1, 0, 8), room),
+        (native) => native['writeRanges']?.(0, -1, Float64Array.of(0, 2 ** 53 - 1, 0, 8), room, NOTHING),
         RangeError,
       ],
-      ['a text to write', (native) => native['writeRanges']?.(0, numbers, 'text'), TypeError],
+      ['a text to write', (native) => native['writeRanges']?.(0, -1, numbers, 'text', NOTHING), TypeError],
       [
         'a view that is not of bytes',
-        (native) => native['writeRanges']?.(0, numbers, new Uint16Array(4096)),
+        (native) => native['writeRanges']?.(0, -1, numbers, new Uint16Array(4096), NOTHING),
         TypeError,
       ],
       [
         'leaf of 0',
-        (native) => native['readDigested']?.(0, numbers, 0, 1, seed, room, room, room),
+        (native) => native['readDigested']?.(0, -1, numbers, 0, 1, seed, room, room, room),
         RangeError,
       ],
       [
         'leaf of 1 GiB',
-        (native) => native['readDigested']?.(0, numbers, 2 ** 30, 1, seed, room, room, room),
+        (native) => native['readDigested']?.(0, -1, numbers, 2 ** 30, 1, seed, room, room, room),
         RangeError,
       ],
       [
         'no such algorithm',
-        (native) => native['readDigested']?.(0, numbers, 512, 3, seed, room, room, room),
+        (native) => native['readDigested']?.(0, -1, numbers, 512, 3, seed, room, room, room),
         RangeError,
       ],
       [
         'seed too short',
-        (native) => native['readDigested']?.(0, numbers, 512, 1, seed.subarray(1), room, room, room),
+        (native) => native['readDigested']?.(0, -1, numbers, 512, 1, seed.subarray(1), room, room, room),
         RangeError,
       ],
       [
         'into too small',
-        (native) => native['readDigested']?.(0, numbers, 512, 1, seed, room.subarray(1), room, room),
+        (native) => native['readDigested']?.(0, -1, numbers, 512, 1, seed, room.subarray(1), room, room),
         RangeError,
       ],
       [
         'block not of whole leaves',
-        (native) => native['digestSpan']?.(0, 0, 4096, 5000, 4096, 1, seed, room, room, room, room),
+        (native) => native['digestSpan']?.(0, -1, 0, 4096, 5000, 4096, 1, seed, room, room, room, room),
         RangeError,
       ],
       [
         'offset inside a block',
-        (native) => native['digestSpan']?.(0, 512, 512, 4096, 512, 1, seed, room, room, room, room),
+        (native) => native['digestSpan']?.(0, -1, 512, 512, 4096, 512, 1, seed, room, room, room, room),
         RangeError,
       ],
       ['item of 0', (native) => native['digestItems']?.(1, seed, room, 0, room), RangeError],
