@@ -2,7 +2,7 @@
 // What the core refuses (sizes, types) rejects here too; a failed read keeps its errno and offset.
 
 import type { NativeAlgorithm, NativeCore } from '../native.js'
-import type { Digester, DigestParameters, Range, SpanDigests } from './digester.js'
+import type { Digester, DigestParameters, Range, ReadCount, ReadFrom, SpanDigests } from './digester.js'
 
 /** Both algorithms of the core make 128 bits. */
 export const CORE_DIGEST_BYTES = 16
@@ -29,10 +29,11 @@ class CoreDigester implements Digester {
     this.#wireId = wireId
   }
 
-  async digestSpan(fd: number, range: Range, out: SpanDigests): Promise<number> {
+  async digestSpan({ fd, directFd }: ReadFrom, range: Range, out: SpanDigests): Promise<ReadCount> {
     const { seed, geometry } = this.parameters
     return this.#core.digestSpan(
       fd,
+      directFd,
       range.offset,
       range.length,
       geometry.blockBytes,
@@ -47,17 +48,18 @@ class CoreDigester implements Digester {
   }
 
   async readDigested(
-    fd: number,
+    { fd, directFd }: ReadFrom,
     ranges: readonly Range[],
     into: Uint8Array,
     leaves: Uint8Array,
     zeroLeaves: Uint8Array,
-  ): Promise<number> {
+  ): Promise<ReadCount> {
     const pairs = new Float64Array(ranges.length * 2)
     ranges.forEach((range, index) => pairs.set([range.offset, range.length], index * 2))
     const { seed, geometry } = this.parameters
     return this.#core.readDigested(
       fd,
+      directFd,
       pairs,
       geometry.leafBytes,
       this.#wireId,

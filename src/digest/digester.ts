@@ -22,6 +22,18 @@ export type SpanDigests = { leaves: Buffer; blocks: Buffer; zeroLeaves: Uint8Arr
 /** A piece of a disk in bytes: half open, `offset` from the start of the disk. */
 export type Range = { offset: number; length: number }
 
+/**
+ * Where a digester reads: `fd`, and another descriptor of the same file that goes around the page cache (O_DIRECT), or NO_FD.
+ * With both, what is cached is read from the cache and what is not from the device, and the cache stays as it was.
+ */
+export type ReadFrom = Readonly<{ fd: number; directFd: number }>
+
+/** In place of a descriptor that is not there. */
+export const NO_FD = -1
+
+/** Bytes read, and how many of them came from the device: 0 where the digester cannot know. */
+export type ReadCount = Readonly<{ bytes: number; coldBytes: number }>
+
 export interface Digester {
   readonly parameters: DigestParameters
   readonly digestBytes: number
@@ -29,25 +41,25 @@ export interface Digester {
   readonly native: boolean
 
   /**
-   * Reads `range` from file descriptor `fd` and digests it; the data never reaches JavaScript where the native core is used.
+   * Reads `range` and digests it; the data never reaches JavaScript where the native core is used, without it `fd` alone is read.
    * `range.offset` is a multiple of blockBytes; `range.length` is too, but at the end of the disk.
-   * Resolves with the number of bytes read: less than `range.length` only where the file ended early.
+   * Resolves with the number of bytes read: fewer than `range.length` only where the file ended early.
    * Rejects with the system error of the failed read (its `code` is the errno name; `offset` is where, when known).
    */
-  digestSpan(fd: number, range: Range, out: SpanDigests): Promise<number>
+  digestSpan(from: ReadFrom, range: Range, out: SpanDigests): Promise<ReadCount>
 
   /**
    * Reads `ranges` one after the other into `into` (packed, in order) and digests the leaves of what was read:
    * each range starts at a multiple of leafBytes and ends at one or at the end of the disk.
-   * `leaves` and `zeroLeaves` are filled packed, in order. Resolves with the bytes read, as digestSpan.
+   * `leaves` and `zeroLeaves` are filled packed, in order. Resolves as digestSpan.
    */
   readDigested(
-    fd: number,
+    from: ReadFrom,
     ranges: readonly Range[],
     into: Uint8Array,
     leaves: Uint8Array,
     zeroLeaves: Uint8Array,
-  ): Promise<number>
+  ): Promise<ReadCount>
 
   /** Digests the leaves of `data` in memory (last one may be short) into `leaves` (packed). Synchronous: data of a frame only. */
   digestLeaves(data: Uint8Array, leaves: Uint8Array): void

@@ -1,7 +1,7 @@
 // The JavaScript twin of the native core: reads with fs.read and digests with any hash function, leaf by leaf.
 // Refuses outputs that are too small (RangeError) before it reads; awaits a read between chunks, so the event loop runs.
 
-import type { Digester, DigestParameters, Range, SpanDigests } from './digester.js'
+import type { Digester, DigestParameters, Range, ReadCount, ReadFrom, SpanDigests } from './digester.js'
 import { chunkBytes, withScratch } from './scratch.js'
 
 /** A hash function: writes the `digestBytes` bytes of the digest of `data` at `outOffset` of `out`. */
@@ -37,7 +37,7 @@ class PlainDigester implements Digester {
     hash.hashInto(this.#zeroLeaf, viewOf(this.#zeroDigest), 0)
   }
 
-  async digestSpan(fd: number, range: Range, out: SpanDigests): Promise<number> {
+  async digestSpan({ fd }: ReadFrom, range: Range, out: SpanDigests): Promise<ReadCount> {
     const { blockBytes } = this.parameters.geometry
     checkRange(range, blockBytes)
     const blockCount = Math.ceil(range.length / blockBytes)
@@ -45,7 +45,7 @@ class PlainDigester implements Digester {
     checkRoom('blocks', out.blocks, blockCount * this.digestBytes)
     checkRoom('zeroBlocks', out.zeroBlocks, blockCount)
     const sink = { leaves: viewOf(out.leaves), zeroLeaves: out.zeroLeaves, count: 0 }
-    const bytesRead = await this.#readLeaves(fd, range, sink, null)
+    const bytes = await this.#readLeaves(fd, range, sink, null)
     const leavesPerBlock = blockBytes / this.#leafBytes
     this.digestItems(
       out.leaves.subarray(0, sink.count * this.digestBytes),
@@ -56,16 +56,16 @@ class PlainDigester implements Digester {
       const flags = out.zeroLeaves.subarray(leaf, Math.min(leaf + leavesPerBlock, sink.count))
       out.zeroBlocks[block] = flags.includes(0) ? 0 : 1
     }
-    return bytesRead
+    return { bytes, coldBytes: 0 }
   }
 
   async readDigested(
-    fd: number,
+    { fd }: ReadFrom,
     ranges: readonly Range[],
     into: Uint8Array,
     leaves: Uint8Array,
     zeroLeaves: Uint8Array,
-  ): Promise<number> {
+  ): Promise<ReadCount> {
     let leafCount = 0
     let lengthBytes = 0
     for (const range of ranges) {
@@ -82,7 +82,7 @@ class PlainDigester implements Digester {
       totalRead += bytesRead
       if (bytesRead < range.length) break
     }
-    return totalRead
+    return { bytes: totalRead, coldBytes: 0 }
   }
 
   digestLeaves(data: Uint8Array, leaves: Uint8Array): void {

@@ -9,11 +9,13 @@ import { afterEach, describe, expect, it } from 'vitest'
 
 import { createDigester } from '../../src/digest/open.js'
 import {
+  NO_FD,
   spanDigests,
   type AlgorithmName,
   type Digester,
   type Geometry,
   type Range,
+  type ReadFrom,
 } from '../../src/digest/digester.js'
 import { loadNative } from '../../src/native.js'
 import { useScratch } from '../support/disks.js'
@@ -60,9 +62,14 @@ function differences(got: Span, expected: ReturnType<typeof referenceSpan>): str
   return different
 }
 
+/** Reads by the page cache, or by whatever the handle was opened for. */
+function from({ fd }: { fd: number }): ReadFrom {
+  return { fd, directFd: NO_FD }
+}
+
 async function spanOf(digester: Digester, handle: FileHandle, range: Range) {
   const out = spanDigests(digester.parameters.geometry, digester.digestBytes, range.length)
-  const bytesRead = await digester.digestSpan(handle.fd, range, out)
+  const { bytes: bytesRead } = await digester.digestSpan(from(handle), range, out)
   return { bytesRead, ...out }
 }
 
@@ -155,7 +162,9 @@ describe.each(WAYS)('$algorithm, native $native', ({ algorithm, native }) => {
         const into = Buffer.alloc(total + 1, 0xee)
         const leaves = Buffer.alloc((leafCount + 1) * digester.digestBytes, 0xee)
         const zeroLeaves = Buffer.alloc(leafCount + 1, 0xee)
-        expect(await digester.readDigested(handle.fd, ranges, into, leaves, zeroLeaves)).toBe(total)
+        expect(await digester.readDigested(from(handle), ranges, into, leaves, zeroLeaves)).toMatchObject({
+          bytes: total,
+        })
         expect(into.subarray(0, total).equals(Buffer.concat(wanted))).toBe(true)
         const spans = wanted.map((data) =>
           referenceSpan(digester.parameters, data, { offset: 0, length: data.length }),
@@ -166,7 +175,10 @@ describe.each(WAYS)('$algorithm, native $native', ({ algorithm, native }) => {
         expect(zeroLeaves.subarray(0, -1)).toEqual(Buffer.concat(spans.map((span) => span.zeroLeaves)))
         // Not a byte further than what was asked for.
         expect([into.at(-1), leaves.at(-1), zeroLeaves.at(-1)]).toEqual([0xee, 0xee, 0xee])
-        expect(await digester.readDigested(handle.fd, [], into, leaves, zeroLeaves)).toBe(0)
+        expect(await digester.readDigested(from(handle), [], into, leaves, zeroLeaves)).toEqual({
+          bytes: 0,
+          coldBytes: 0,
+        })
       },
     )
 
@@ -180,9 +192,11 @@ describe.each(WAYS)('$algorithm, native $native', ({ algorithm, native }) => {
       ]
       const into = Buffer.alloc(8192)
       const leaves = Buffer.alloc(2 * digester.digestBytes)
-      expect(await digester.readDigested(handle.fd, ranges, into, leaves, new Uint8Array(2))).toBe(
-        10_000 - 8192,
-      )
+      expect(
+        await digester.readDigested(from(handle), ranges, into, leaves, new Uint8Array(2)),
+      ).toMatchObject({
+        bytes: 10_000 - 8192,
+      })
       expect(into.subarray(0, 1808)).toEqual(disk.subarray(8192))
     })
 
@@ -282,8 +296,8 @@ describe.each(WAYS)('$algorithm, native $native', ({ algorithm, native }) => {
           const last = { offset: size - 512, length: 512 }
           const into = Buffer.alloc(512)
           expect(
-            await digester.readDigested(handle.fd, [last], into, Buffer.alloc(32), new Uint8Array(1)),
-          ).toBe(512)
+            await digester.readDigested(from(handle), [last], into, Buffer.alloc(32), new Uint8Array(1)),
+          ).toMatchObject({ bytes: 512 })
           expect(into).toEqual(disk.subarray(-512))
         }
       },
@@ -313,7 +327,7 @@ describe.each(WAYS)('$algorithm, native $native', ({ algorithm, native }) => {
       await expect(spanOf(digester, handle, { offset: 65536, length: 131072 })).rejects.toMatchObject(failed)
       const out = spanDigests(SMALL, digester.digestBytes, 4096)
       const reading = digester.readDigested(
-        handle.fd,
+        from(handle),
         [{ offset: 65536, length: 4096 }],
         Buffer.alloc(4096),
         out.leaves,
@@ -325,7 +339,9 @@ describe.each(WAYS)('$algorithm, native $native', ({ algorithm, native }) => {
     it('rejects on a descriptor that is not open', async () => {
       const digester = await digesterOf(SMALL)
       const out = spanDigests(SMALL, digester.digestBytes, 65536)
-      await expect(digester.digestSpan(1_000_000, { offset: 0, length: 65536 }, out)).rejects.toMatchObject({
+      await expect(
+        digester.digestSpan({ fd: 1_000_000, directFd: NO_FD }, { offset: 0, length: 65536 }, out),
+      ).rejects.toMatchObject({
         code: 'EBADF',
         offset: 0,
       })
@@ -338,22 +354,28 @@ describe.each(WAYS)('$algorithm, native $native', ({ algorithm, native }) => {
       const good = spanDigests(SMALL, digester.digestBytes, range.length)
       for (const key of ['leaves', 'blocks', 'zeroLeaves', 'zeroBlocks'] as const) {
         const out = { ...good, [key]: good[key].subarray(1) }
-        await expect(digester.digestSpan(handle.fd, range, out)).rejects.toBeInstanceOf(RangeError)
+        await expect(digester.digestSpan(from(handle), range, out)).rejects.toBeInstanceOf(RangeError)
       }
       for (const bad of [
         { offset: 4096, length: 4096 },
         { offset: -65536, length: 65536 },
         { offset: 0, length: 0.5 },
       ]) {
-        await expect(digester.digestSpan(handle.fd, bad, good)).rejects.toBeInstanceOf(RangeError)
+        await expect(digester.digestSpan(from(handle), bad, good)).rejects.toBeInstanceOf(RangeError)
       }
       const ranges = [range]
       const into = Buffer.alloc(range.length)
       const refusals = [
-        digester.readDigested(handle.fd, ranges, into.subarray(1), good.leaves, good.zeroLeaves),
-        digester.readDigested(handle.fd, ranges, into, good.leaves.subarray(1), good.zeroLeaves),
-        digester.readDigested(handle.fd, ranges, into, good.leaves, good.zeroLeaves.subarray(1)),
-        digester.readDigested(handle.fd, [{ offset: 512, length: 512 }], into, good.leaves, good.zeroLeaves),
+        digester.readDigested(from(handle), ranges, into.subarray(1), good.leaves, good.zeroLeaves),
+        digester.readDigested(from(handle), ranges, into, good.leaves.subarray(1), good.zeroLeaves),
+        digester.readDigested(from(handle), ranges, into, good.leaves, good.zeroLeaves.subarray(1)),
+        digester.readDigested(
+          from(handle),
+          [{ offset: 512, length: 512 }],
+          into,
+          good.leaves,
+          good.zeroLeaves,
+        ),
       ]
       for (const refusal of refusals) await expect(refusal).rejects.toBeInstanceOf(RangeError)
       expect(() => digester.digestItems(into, 4096, good.blocks)).toThrow(RangeError)
