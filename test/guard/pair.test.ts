@@ -28,7 +28,14 @@ async function alsoKnownAs(path: string, how: 'symbolic link' | 'hard link'): Pr
 }
 
 async function infoOf(path: string): Promise<EndpointInfo> {
-  const request = { path, role: 'source', access: 'read', create: 'never', createSizeBytes: 0 } as const
+  const request = {
+    path,
+    role: 'source',
+    access: 'read',
+    create: 'never',
+    createSizeBytes: 0,
+    claim: 'exclusive',
+  } as const
   await using disk = await openEndpoint(request, null)
   return disk.info
 }
