@@ -1,6 +1,7 @@
-// Bodies of the binary frames: digests, refine, detail, data, mark, credit. Everything read here is checked against its
+// Bodies of the binary frames: digests, refine, detail, data, mark, credit, rate. Everything read here is checked against its
 // limit and against the end of the body; offsets become plain numbers here, once.
 
+import { CODEC_ID, type CodecId } from '../codec/codec.js'
 import {
   MAX_DATA_PAYLOAD_BYTES,
   MAX_DATA_RECORDS,
@@ -138,10 +139,14 @@ const RECORD_DATA = 1
 const RECORD_ZERO = 2
 const RECORD_BYTES = 16
 
-/** data: record count u32, zero u32, then records: kind u8, zero u8[3], length u32, offset u64; then the payload. */
-export function encodeData(records: readonly DataRecord[]): Buffer {
+/**
+ * data: record count u32, codec u8, zero u8[3], then records: kind u8, zero u8[3], length u32, offset u64; then the
+ * payload, which is the data records' bytes in order, compressed as one piece where `codec` is not none.
+ */
+export function encodeData(records: readonly DataRecord[], codec: CodecId = CODEC_ID.none): Buffer {
   const head = Buffer.alloc(8 + records.length * RECORD_BYTES)
   head.writeUInt32BE(records.length, 0)
+  head.writeUInt8(codec, 4)
   let at = 8
   for (const record of records) {
     head.writeUInt8(record.kind === 'data' ? RECORD_DATA : RECORD_ZERO, at)
@@ -152,15 +157,20 @@ export function encodeData(records: readonly DataRecord[]): Buffer {
   return head
 }
 
-/** The reverse of encodeData; `payload` is a view into `body`, the data records' bytes in order. Throws session/protocol. */
-export function decodeData(body: Buffer): { records: DataRecord[]; payload: Buffer } {
+/** What a data frame says. `rawBytes` is the length of the payload before it was compressed: that of its data records. */
+export type DataBody = { records: DataRecord[]; codec: CodecId; payload: Buffer; rawBytes: number }
+
+/** The reverse of encodeData; `payload` is a view into `body`, as it came. Throws session/protocol. */
+export function decodeData(body: Buffer): DataBody {
   if (body.length < 8) throw protocolError('data frame too short')
   const count = body.readUInt32BE(0)
   if (count === 0 || count > MAX_DATA_RECORDS) throw protocolError(`data frame with ${count} records`)
+  const codec = decodeCodec(body.readUInt8(4))
+  if (body.readUIntBE(5, 3) !== 0) throw protocolError('data frame with reserved bytes set')
   const payloadAt = 8 + count * RECORD_BYTES
   if (payloadAt > body.length) throw protocolError('data frame shorter than its records')
   const records: DataRecord[] = []
-  let payloadBytes = 0
+  let rawBytes = 0
   for (let at = 8; at < payloadAt; at += RECORD_BYTES) {
     const kind = body.readUInt8(at)
     const length = body.readUInt32BE(at + 4)
@@ -168,15 +178,22 @@ export function decodeData(body: Buffer): { records: DataRecord[]; payload: Buff
     if (kind !== RECORD_DATA && kind !== RECORD_ZERO) throw protocolError(`data record of kind ${kind}`)
     if (length === 0) throw protocolError('data record of no length')
     if (length > MAX_ZERO_RECORD_BYTES) throw protocolError(`data record of ${length} bytes`)
-    if (kind === RECORD_DATA) payloadBytes += length
+    if (kind === RECORD_DATA) rawBytes += length
     records.push({ kind: kind === RECORD_DATA ? 'data' : 'zero', offset, length })
   }
-  if (payloadBytes > MAX_DATA_PAYLOAD_BYTES || payloadBytes !== body.length - payloadAt) {
-    throw protocolError(
-      `data frame with ${body.length - payloadAt} bytes of payload for ${payloadBytes} announced`,
-    )
+  const payload = body.subarray(payloadAt)
+  // A compressed payload is shorter, or it would not have been compressed; so there is at least one byte of data.
+  const fits = codec === CODEC_ID.none ? payload.length === rawBytes : payload.length < rawBytes
+  if (rawBytes > MAX_DATA_PAYLOAD_BYTES || !fits || (codec !== CODEC_ID.none && payload.length === 0)) {
+    const kind = codec === CODEC_ID.none ? '' : `compressed (${codec}) `
+    throw protocolError(`data frame with ${payload.length} bytes of ${kind}payload for ${rawBytes} announced`)
   }
-  return { records, payload: body.subarray(payloadAt) }
+  return { records, codec, payload, rawBytes }
+}
+
+function decodeCodec(value: number): CodecId {
+  for (const id of Object.values(CODEC_ID)) if (id === value) return id
+  throw protocolError(`data frame with codec ${value}`)
 }
 
 /** mark: block u64; everything below it is decided. */
@@ -202,4 +219,17 @@ export function encodeCredit(frames: number, bytes: number): Buffer {
 export function decodeCredit(body: Buffer): { frames: number; bytes: number } {
   if (body.length !== 8) throw protocolError('credit frame of a wrong length')
   return { frames: body.readUInt32BE(0), bytes: body.readUInt32BE(4) }
+}
+
+/** rate: bytes a second u64; 0 is no limit, which is null here. */
+export function encodeRate(bytesPerSecond: number | null): Buffer {
+  const body = Buffer.alloc(8)
+  body.writeBigUInt64BE(BigInt(bytesPerSecond ?? 0), 0)
+  return body
+}
+
+/** The reverse of encodeRate: null, or at least 1. Throws session/protocol. */
+export function decodeRate(body: Buffer): number | null {
+  if (body.length !== 8) throw protocolError('rate frame of a wrong length')
+  return readUint64(body, 0) || null
 }

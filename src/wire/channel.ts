@@ -13,6 +13,7 @@ import {
   FrameDecoder,
   frameName,
   HEADER_BYTES,
+  isAside,
   isCredited,
   protocolError,
 } from './frame.js'
@@ -34,6 +35,11 @@ export class Channel {
   wireBytesReceived = 0
   /** Called when the other side gives back credit for frames of ours, in the order they were sent. */
   onCredit: ((frames: number) => void) | null = null
+  /** Called with frames that are not part of a pass (see isAside). What it throws ends the channel. */
+  onAside: ((frame: Frame) => void) | null = null
+
+  /** Aborted, with the failure as its reason, when this channel has failed. */
+  readonly failed: AbortSignal
 
   readonly #input: Readable
   readonly #output: Writable
@@ -45,8 +51,11 @@ export class Channel {
   #owedFrames = 0
   #owedBytes = 0
   #waitingPongs = 0
+  readonly #failing = new AbortController()
   #failure: SyncError | null = null
   #peerError: SyncError | null = null
+  /** What flows before that is lost. */
+  #isListening = false
   #inputEnded = false
   #outputEnded = false
   /** Writes under way: a stream that is destroyed need not call back for those. */
@@ -54,11 +63,20 @@ export class Channel {
 
   /** `rest` is what was read behind the banner. */
   constructor(input: Readable, output: Writable, rest: Uint8Array) {
+    this.failed = this.#failing.signal
     this.#input = input
     this.#output = output
-    input.on('data', this.#onData).on('end', this.#onEnd).on('close', this.#onEnd).on('error', this.#onEnd)
     output.on('error', this.#onOutputError)
+    input.on('error', ignoreError)
+    // Whoever made the channel first says who is to get what comes.
+    queueMicrotask(() => this.#listen(rest))
+  }
+
+  #listen(rest: Uint8Array): void {
+    const input = this.#input
+    this.#isListening = true
     if (rest.length > 0) this.#onData(rest)
+    input.on('data', this.#onData).on('end', this.#onEnd).on('close', this.#onEnd)
     if (input.readableEnded || input.destroyed) this.#onEnd()
     input.resume()
   }
@@ -71,6 +89,11 @@ export class Channel {
   /** What the other side said was wrong, or null. */
   get peerError(): SyncError | null {
     return this.#peerError
+  }
+
+  /** Bytes of credited frames that were sent and are not dealt with there. */
+  get inFlightBytes(): number {
+    return this.#window.taken.bytes
   }
 
   /** Bytes put in line that the transport has not taken yet. */
@@ -160,11 +183,12 @@ export class Channel {
     this.#received.fail(this.failure)
     this.#window.fail(this.failure)
     for (const reject of this.#leaving) reject(this.failure ?? error)
+    this.#failing.abort(this.failure)
   }
 
   /** Takes what still comes and throws it away, but for an error frame: its words are `peerError` when the stream has ended. */
   drain(): void {
-    this.#input.resume()
+    if (this.#isListening) this.#input.resume()
   }
 
   readonly #onData = (chunk: Uint8Array): void => {
@@ -200,6 +224,10 @@ export class Channel {
     }
     if (frame.type === FRAME.ping) {
       return this.#pong(frame.body)
+    }
+    if (isAside(frame.type)) {
+      if (this.onAside === null) throw protocolError(`${frameName(frame.type)} frame that nobody asked for`)
+      return this.onAside(frame)
     }
     if (frame.type === FRAME.error) {
       this.#peerError ??= decodeError(frame.body)
@@ -238,6 +266,7 @@ export class Channel {
     this.#received.end()
     this.#window.fail(this.#failure)
     for (const reject of this.#leaving) reject(this.#failure)
+    this.#failing.abort(this.failure)
   }
 
   readonly #onOutputError = (cause: Error): void => {
@@ -302,6 +331,10 @@ function joinSmall(parts: readonly Uint8Array[]): Uint8Array[] {
   }
   flush()
   return joined
+}
+
+function ignoreError(): void {
+  // the stream is closed behind it, and that is heard
 }
 
 const AGAIN = 'Run the same command again; it continues from what is there.'

@@ -1,10 +1,12 @@
 // Bodies of the control frames: UTF-8 JSON objects, every field checked here before anyone uses it. Unknown fields are
 // ignored (that is how later versions add to them); missing or wrong ones are a protocol error.
 
+import { CODEC_NAMES, type Compression } from '../codec/codec.js'
 import type { AlgorithmName } from '../digest/digester.js'
 import { SEED_BYTES } from '../digest/digester.js'
 import type { DiskIdentity, EndpointInfo, Role } from '../endpoint/endpoint.js'
 import { isErrorCode, SyncError } from '../errors.js'
+import { printable } from '../printable.js'
 import { protocolError } from './frame.js'
 
 /** Client to server: open a disk. For a destination that may be made, `createSizeBytes` is how large. */
@@ -14,14 +16,21 @@ export type OpenMessage = {
   access: 'read' | 'write'
   create: 'never' | 'if-missing'
   createSizeBytes: number
+  /** What an `invited` frame of the first lane gave: this session is a further lane of that run; null (absent) is none. */
+  lane: string | null
 }
+
+/** Server to client: what admits further lanes to the disks that this session has claimed. */
+export type InvitedMessage = { lane: string }
 
 /** Server to client: what was opened. */
 export type OpenedMessage = EndpointInfo
 
-/** Client to server: begin the pass over an opened disk. */
+/** Client to server: begin the pass over a range of an opened disk. */
 export type StartMessage = {
   mode: 'write' | 'compare'
+  /** Where the range begins: a section boundary. */
+  offsetBytes: number
   lengthBytes: number
   /** Make the destination file this long first; equal to its size where nothing is to grow. */
   destinationBytes: number
@@ -31,11 +40,16 @@ export type StartMessage = {
   seed: Uint8Array
   /** Bound of the payload the source sends, over all passes of the session; null (on the wire: absent) is unlimited. */
   bytesPerSecond: number | null
+  /** What a far source does with its payload; null (absent) is nothing. */
+  compression: Compression | null
 }
 
 /** Source to destination: everything is decided and sent; this is what it was. */
 export type FinishMessage = {
+  /** Over the range, as far as it was gone over. */
   root: string
+  /** Where it ended: the end of the range, or (asked to by `limit`) a section boundary before it. */
+  endBlock: number
   sameBlocks: number
   differentBlocks: number
   zeroBlocks: number
@@ -60,7 +74,16 @@ export function decodeOpen(body: Buffer): OpenMessage {
     access: oneOf(fields, 'access', ['read', 'write']),
     create: oneOf(fields, 'create', ['never', 'if-missing']),
     createSizeBytes: count(fields, 'createSizeBytes'),
+    lane: fields['lane'] === undefined ? null : text(fields, 'lane'),
   }
+}
+
+export function encodeOpen({ lane, ...rest }: OpenMessage): Buffer {
+  return encodeControl(lane === null ? rest : { ...rest, lane })
+}
+
+export function decodeInvited(body: Buffer): InvitedMessage {
+  return { lane: text(parseObject(body, 'invited'), 'lane') }
 }
 
 export function decodeOpened(body: Buffer): OpenedMessage {
@@ -77,9 +100,14 @@ export function decodeOpened(body: Buffer): OpenedMessage {
 }
 
 export function encodeStart(message: StartMessage): Buffer {
-  const { bytesPerSecond, ...rest } = message
+  const { bytesPerSecond, compression, ...rest } = message
   const seed = Buffer.from(message.seed).toString('hex')
-  return encodeControl({ ...rest, seed, ...(bytesPerSecond === null ? {} : { bytesPerSecond }) })
+  return encodeControl({
+    ...rest,
+    seed,
+    ...(bytesPerSecond === null ? {} : { bytesPerSecond }),
+    ...(compression === null ? {} : { codec: compression.codec, compress: compression.mode }),
+  })
 }
 
 export function decodeStart(body: Buffer): StartMessage {
@@ -87,6 +115,7 @@ export function decodeStart(body: Buffer): StartMessage {
   const seed = Buffer.from(hex(fields, 'seed', SEED_BYTES), 'hex')
   return {
     mode: oneOf(fields, 'mode', ['write', 'compare']),
+    offsetBytes: count(fields, 'offsetBytes'),
     lengthBytes: count(fields, 'lengthBytes'),
     destinationBytes: count(fields, 'destinationBytes'),
     blockBytes: count(fields, 'blockBytes'),
@@ -95,6 +124,13 @@ export function decodeStart(body: Buffer): StartMessage {
     seed,
     bytesPerSecond:
       fields['bytesPerSecond'] === undefined ? null : Math.max(1, count(fields, 'bytesPerSecond')),
+    compression:
+      fields['codec'] === undefined
+        ? null
+        : {
+            codec: oneOf(fields, 'codec', CODEC_NAMES),
+            mode: oneOf(fields, 'compress', ['always', 'auto']),
+          },
   }
 }
 
@@ -102,6 +138,7 @@ export function decodeFinish(body: Buffer): FinishMessage {
   const fields = parseObject(body, 'finish')
   return {
     root: hex(fields, 'root', ROOT_BYTES),
+    endBlock: count(fields, 'endBlock'),
     sameBlocks: count(fields, 'sameBlocks'),
     differentBlocks: count(fields, 'differentBlocks'),
     zeroBlocks: count(fields, 'zeroBlocks'),
@@ -140,12 +177,6 @@ export function decodeError(body: Buffer): SyncError {
     ...(typeof fields['operand'] === 'string' ? { operand: printable(fields['operand']) } : {}),
     ...(typeof fields['hint'] === 'string' ? { hint: printable(fields['hint']) } : {}),
   })
-}
-
-/** Text from the far end goes to a terminal: control characters do not. */
-export function printable(value: string): string {
-  // eslint-disable-next-line no-control-regex -- control characters are what is looked for
-  return value.replace(/[\u0000-\u001f\u007f-\u009f]/g, '?')
 }
 
 /** A root is a SHA-256. */

@@ -20,6 +20,11 @@ export const FRAME = {
   bye: 13,
   ping: 14,
   pong: 15,
+  rate: 16,
+  limit: 17,
+  limited: 18,
+  invite: 19,
+  invited: 20,
 } as const
 
 export type FrameType = (typeof FRAME)[keyof typeof FRAME]
@@ -60,6 +65,11 @@ const MAX_BODY_BYTES: Readonly<Record<FrameType, number>> = {
   [FRAME.bye]: 0,
   [FRAME.ping]: 8,
   [FRAME.pong]: 8,
+  [FRAME.rate]: 8,
+  [FRAME.limit]: 8,
+  [FRAME.limited]: 8,
+  [FRAME.invite]: 0,
+  [FRAME.invited]: MAX_CONTROL_BYTES,
 }
 
 export const MAX_FRAME_BYTES = HEADER_BYTES + MAX_BODY_BYTES[FRAME.data]
@@ -67,6 +77,11 @@ export const MAX_FRAME_BYTES = HEADER_BYTES + MAX_BODY_BYTES[FRAME.data]
 /** Sent ahead of credit only by types that the receiver cannot bound otherwise; see docs/protocol.md, "Credit". */
 export function isCredited(type: FrameType): boolean {
   return type === FRAME.digests || type === FRAME.data
+}
+
+/** Types that may come at any time, also in the middle of a pass: they are for the session, not for the pass. */
+export function isAside(type: FrameType): boolean {
+  return type === FRAME.pong || type >= FRAME.rate
 }
 
 export function frameName(type: number): string {

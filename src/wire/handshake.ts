@@ -1,15 +1,17 @@
 // The text banners at the start of a session: who speaks, which protocol versions, what it can do. Skips what a shell's
 // start-up files printed before the far end's banner; refuses versions that do not overlap and streams without a banner.
 
+import { availableParallelism } from 'node:os'
 import type { Readable } from 'node:stream'
 
+import { CODEC_NAMES, type CodecName } from '../codec/codec.js'
 import type { AlgorithmName } from '../digest/digester.js'
 import { SyncError } from '../errors.js'
+import { printable } from '../printable.js'
 import { packageVersion } from '../version.js'
-import { printable } from './control.js'
 
 /** Versions this program speaks. Raised only when an old peer could not understand a frame. */
-export const PROTOCOL = { least: 1, most: 1 } as const
+export const PROTOCOL = { least: 2, most: 2 } as const
 
 /** A banner line is readable in a packet capture and never long. */
 export const MAX_BANNER_BYTES = 1024
@@ -30,21 +32,36 @@ export type Banner = Readonly<{
   node: string
   native: boolean
   algorithms: readonly AlgorithmName[]
+  /** What it can compress and decompress. */
+  codecs: readonly CodecName[]
+  /** Processors it may use; 1 where it does not say. */
+  processors: number
 }>
 
 const MAGIC = 'BLOCKSYNC'
 const ALGORITHMS: readonly AlgorithmName[] = ['xxh3-128', 'xxh64x2', 'sha256']
 
 /** What this program says of itself, on either side. */
-export function ownBanner(side: Side, native: boolean, algorithms: readonly AlgorithmName[]): Banner {
+export function ownBanner(
+  side: Side,
+  native: boolean,
+  algorithms: readonly AlgorithmName[],
+  codecs: readonly CodecName[] = [],
+): Banner {
   const { least, most } = PROTOCOL
-  return { side, least, most, program: packageVersion(), node: process.version, native, algorithms }
+  const processors = availableParallelism()
+  const program = packageVersion()
+  return { side, least, most, program, node: process.version, native, algorithms, codecs, processors }
 }
 
 /** The banner as it goes over the wire, newline included. */
 export function encodeBanner(banner: Banner): string {
-  const { side, least, most, program, node, native, algorithms } = banner
-  return `${MAGIC} ${side} ${least}-${most} program=${program} node=${node} native=${native ? 'yes' : 'no'} digests=${algorithms.join(',')}\n`
+  const { side, least, most, program, node, native, algorithms, codecs, processors } = banner
+  const compresses = codecs.length === 0 ? '' : ` codecs=${codecs.join(',')}`
+  return (
+    `${MAGIC} ${side} ${least}-${most} program=${program} node=${node} native=${native ? 'yes' : 'no'} ` +
+    `digests=${algorithms.join(',')}${compresses} cpus=${processors}\n`
+  )
 }
 
 /** A banner line (without newline) or null where the line is something else. Unknown capabilities are ignored. */
@@ -57,6 +74,7 @@ export function parseBanner(line: string): Banner | null {
     if (equals > 0) capabilities.set(word.slice(0, equals), word.slice(equals + 1))
   }
   const digests = (capabilities.get('digests') ?? '').split(',')
+  const codecs = (capabilities.get('codecs') ?? '').split(',')
   return {
     side: match[1] === 'client' ? 'client' : 'server',
     least: Number(match[2]),
@@ -65,6 +83,10 @@ export function parseBanner(line: string): Banner | null {
     node: printable(capabilities.get('node') ?? 'unknown'),
     native: capabilities.get('native') === 'yes',
     algorithms: ALGORITHMS.filter((name) => digests.includes(name)),
+    processors: /^\d{1,5}$/.test(capabilities.get('cpus') ?? '')
+      ? Math.max(1, Number(capabilities.get('cpus')))
+      : 1,
+    codecs: CODEC_NAMES.filter((name) => codecs.includes(name)),
   }
 }
 

@@ -13,6 +13,7 @@ export class BoundedQueue<T> {
   #head = 0
   #weight = 0
   #ended = false
+  #closed = false
   #failure: { error: unknown } | null = null
   #puller: Settle<T | undefined> | null = null
   #pusher: Settle<void> | null = null
@@ -32,7 +33,7 @@ export class BoundedQueue<T> {
   }
 
   async push(item: T, weight = 1): Promise<void> {
-    while (this.#failure === null && this.#weight >= this.#limit) {
+    while (this.#failure === null && !this.#closed && this.#weight >= this.#limit) {
       await new Promise<void>((resolve, reject) => {
         this.#pusher = { resolve, reject }
       })
@@ -43,6 +44,7 @@ export class BoundedQueue<T> {
 
   /** Adds without waiting: for a producer that is bounded elsewhere. */
   put(item: T, weight = 1): void {
+    if (this.#closed) return
     if (this.#puller !== null) {
       const puller = this.#puller
       this.#puller = null
@@ -84,6 +86,20 @@ export class BoundedQueue<T> {
   end(): void {
     this.#ended = true
     if (this.ready === 0) this.#takePuller()?.resolve(undefined)
+  }
+
+  /** Ends it from the consumer's side: gives back what is inside; what is pushed later is dropped. */
+  close(): T[] {
+    const left = this.#items.slice(this.#head).flatMap((entry) => (entry === undefined ? [] : [entry.item]))
+    this.#items = []
+    this.#head = 0
+    this.#weight = 0
+    this.#closed = true
+    this.end()
+    const pusher = this.#pusher
+    this.#pusher = null
+    pusher?.resolve()
+    return left
   }
 
   fail(error: unknown): void {

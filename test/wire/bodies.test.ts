@@ -11,12 +11,14 @@ import {
   decodeDetail,
   decodeDigests,
   decodeMark,
+  decodeRate,
   decodeRefine,
   encodeCredit,
   encodeData,
   encodeDetail,
   encodeDigests,
   encodeMark,
+  encodeRate,
   encodeRefine,
 } from '../../src/wire/bodies.js'
 import {
@@ -226,10 +228,21 @@ describe('data', () => {
       { kind: 'data', offset: Number.MAX_SAFE_INTEGER, length: 1 },
     ]
     const payload = fromHex('c0c1c2d0')
-    expect(decodeData(body)).toEqual({ records, payload })
+    expect(decodeData(body)).toEqual({ records, codec: 0, payload, rawBytes: 4 })
     expect(Buffer.concat([encodeData(records), payload]).equals(body)).toBe(true)
     cutEverywhere(body, decodeData)
     expectRefused('session/protocol', () => decodeData(Buffer.concat([body, Buffer.alloc(1)])))
+  })
+
+  it('vector of a compressed one', () => {
+    const body = bodyOf('data, compressed')
+    const records: DataRecord[] = [{ kind: 'data', offset: 4096, length: 8 }]
+    const payload = fromHex('c0c1c2c3c4')
+    expect(decodeData(body)).toEqual({ records, codec: 2, payload, rawBytes: 8 })
+    expect(Buffer.concat([encodeData(records, 2), payload]).equals(body)).toBe(true)
+    // how long the piece is, only decompressing it tells; an empty one cannot be
+    for (let length = 0; length <= 24; length += 1)
+      expectRefused('session/protocol', () => decodeData(body.subarray(0, length)))
   })
 
   it('any records come back, also for the twin', () => {
@@ -244,15 +257,20 @@ describe('data', () => {
       length: fc.integer({ min: 1, max: MAX_ZERO_RECORD_BYTES }),
     })
     fc.assert(
-      fc.property(fc.array(fc.oneof(data, zero), { minLength: 1, maxLength: 20 }), (records) => {
-        const payload = Buffer.alloc(
-          records.reduce((sum, { kind, length }) => sum + (kind === 'data' ? length : 0), 0),
-          0xd5,
-        )
-        const body = Buffer.concat([encodeData(records), payload])
-        expect(decodeData(body)).toEqual({ records, payload })
-        expect(twinData(body)).toEqual({ records, payload: payload.toString('hex') })
-      }),
+      fc.property(
+        fc.array(fc.oneof(data, zero), { minLength: 1, maxLength: 20 }),
+        fc.constantFrom(0 as const, 1 as const, 2 as const),
+        fc.nat(2000),
+        (records, wanted, gained) => {
+          const rawBytes = records.reduce((sum, { kind, length }) => sum + (kind === 'data' ? length : 0), 0)
+          const codec = rawBytes < 2 ? 0 : wanted
+          const payloadBytes = codec === 0 ? rawBytes : 1 + (gained % (rawBytes - 1))
+          const payload = Buffer.alloc(payloadBytes, 0xd5)
+          const body = Buffer.concat([encodeData(records, codec), payload])
+          expect(decodeData(body)).toEqual({ records, codec, payload, rawBytes })
+          expect(twinData(body)).toEqual({ records, codec, payload: payload.toString('hex') })
+        },
+      ),
       REPLAY,
     )
   })
@@ -268,6 +286,19 @@ describe('data', () => {
     ['payload that is too short', '00000001 00000000 01000000 00000002 0000000000000000 aa'],
     ['payload that is too long', '00000001 00000000 01000000 00000001 0000000000000000 aabb'],
     ['payload behind zeros', '00000001 00000000 02000000 00000200 0000000000000000 aa'],
+    ['codec 3', '00000001 03000000 01000000 00000002 0000000000000000 aa'],
+    ['codec 255', '00000001 ff000000 01000000 00000002 0000000000000000 aa'],
+    ['a reserved byte behind the codec', '00000001 00010000 01000000 00000001 0000000000000000 aa'],
+    ['the last reserved byte', '00000001 02000001 01000000 00000002 0000000000000000 aa'],
+    ['a compressed payload as long as the data', '00000001 01000000 01000000 00000001 0000000000000000 aa'],
+    [
+      'a compressed payload longer than the data',
+      '00000001 01000000 01000000 00000001 0000000000000000 aabb',
+    ],
+    ['a compressed payload of no bytes', '00000001 02000000 01000000 00000001 0000000000000000'],
+    ['a codec and no data', '00000001 01000000 02000000 00000200 0000000000000000'],
+    ['a codec and a payload without data', '00000001 01000000 02000000 00000200 0000000000000000 aa'],
+    ['4 GiB behind a compressed byte', '00000001 02000000 01000000 ffffffff 0000000000000000 aa'],
     ['4 GiB of payload announced', '00000001 00000000 01000000 ffffffff 0000000000000000 aa'],
   ]
   for (const [name, hex] of refusals) {
@@ -293,6 +324,10 @@ describe('data', () => {
       Buffer.concat([encodeData([{ kind: 'data', offset: 0, length }]), Buffer.alloc(length)])
     expect(decodeData(whole(MAX_DATA_PAYLOAD_BYTES)).payload.length).toBe(MAX_DATA_PAYLOAD_BYTES)
     expectRefused('session/protocol', () => decodeData(whole(MAX_DATA_PAYLOAD_BYTES + 1)))
+    const packed = (length: number): Buffer =>
+      Buffer.concat([encodeData([{ kind: 'data', offset: 0, length }], 2), Buffer.alloc(9)])
+    expect(decodeData(packed(MAX_DATA_PAYLOAD_BYTES)).rawBytes).toBe(MAX_DATA_PAYLOAD_BYTES)
+    expectRefused('session/protocol', () => decodeData(packed(MAX_DATA_PAYLOAD_BYTES + 1)))
   })
 })
 
@@ -315,6 +350,27 @@ describe('mark and credit', () => {
       fc.property(position, uint32, uint32, (block, frames, bytes) => {
         expect(decodeMark(encodeMark(block))).toBe(block)
         expect(decodeCredit(encodeCredit(frames, bytes))).toEqual({ frames, bytes })
+      }),
+      REPLAY,
+    )
+  })
+})
+
+describe('rate', () => {
+  it('vectors: a rate, none, and what no double can hold', () => {
+    expect(decodeRate(bodyOf('rate'))).toBe(20 << 20)
+    expect(decodeRate(bodyOf('rate, none'))).toBe(null)
+    expect(encodeRate(20 << 20).equals(bodyOf('rate'))).toBe(true)
+    expect(encodeRate(null).equals(bodyOf('rate, none'))).toBe(true)
+    cutEverywhere(bodyOf('rate'), decodeRate)
+    expectRefused('session/protocol', () => decodeRate(Buffer.alloc(9)))
+    expectRefused('session/protocol', () => decodeRate(fromHex(TOO_LARGE)))
+  })
+
+  it('any rate comes back', () => {
+    fc.assert(
+      fc.property(position, (rate) => {
+        expect(decodeRate(encodeRate(rate))).toBe(rate === 0 ? null : rate)
       }),
       REPLAY,
     )

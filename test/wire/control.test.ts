@@ -9,15 +9,16 @@ import {
   decodeError,
   decodeFinish,
   decodeFinished,
+  decodeInvited,
   decodeOpen,
   decodeOpened,
   decodeStart,
   encodeControl,
   encodeError,
+  encodeOpen,
   encodeStart,
-  printable,
 } from '../../src/wire/control.js'
-import { MAX_CONTROL_BYTES } from '../../src/wire/frame.js'
+import { encodeHeader, FRAME, FrameDecoder, HEADER_BYTES, MAX_CONTROL_BYTES } from '../../src/wire/frame.js'
 import { expectRefused } from './expect.js'
 
 const REPLAY = { seed: 20_250_103, numRuns: 200 }
@@ -41,6 +42,7 @@ const OPENED = {
 } as const
 const START = {
   mode: 'write',
+  offsetBytes: 0,
   lengthBytes: 4096,
   destinationBytes: 8192,
   blockBytes: 4096,
@@ -50,6 +52,7 @@ const START = {
 } as const
 const FINISH = {
   root: ROOT,
+  endBlock: 10,
   sameBlocks: 1,
   differentBlocks: 2,
   zeroBlocks: 3,
@@ -59,30 +62,40 @@ const FINISH = {
   readBytes: 7,
 } as const
 const FINISHED = { root: ROOT, readBytes: 9 } as const
+const INVITED = { lane: 'a secret of the run' } as const
 
 type Message = { name: string; good: Readonly<Record<string, unknown>>; decode: (body: Buffer) => unknown }
 
 const MESSAGES: readonly Message[] = [
-  { name: 'open', good: OPEN, decode: decodeOpen },
+  {
+    name: 'open',
+    good: OPEN,
+    decode: (body) => {
+      const { lane, ...rest } = decodeOpen(body)
+      expect(lane).toBeNull()
+      return rest
+    },
+  },
   { name: 'opened', good: OPENED, decode: decodeOpened },
   {
     name: 'start',
     good: START,
     decode: (body) => {
-      const { bytesPerSecond, seed, ...rest } = decodeStart(body)
-      expect(bytesPerSecond).toBeNull()
+      const { bytesPerSecond, compression, seed, ...rest } = decodeStart(body)
+      expect([bytesPerSecond, compression]).toEqual([null, null])
       return { ...rest, seed: Buffer.from(seed).toString('hex') }
     },
   },
   { name: 'finish', good: FINISH, decode: decodeFinish },
   { name: 'finished', good: FINISHED, decode: decodeFinished },
+  { name: 'invited', good: INVITED, decode: decodeInvited },
 ]
 
 /** A wrong value for each kind of field: other types, numbers that are no counts, words that are not in the list. */
 const WRONG: readonly unknown[] = [null, [], {}, -1, 1.5, 2 ** 53, 1e300, true, 'sideways', '']
 
 function isTextField(name: string, value: unknown): boolean {
-  return typeof value === 'string' && (name === 'path' || name === 'machine')
+  return typeof value === 'string' && ['path', 'machine', 'lane'].includes(name)
 }
 
 for (const { name, good, decode } of MESSAGES) {
@@ -143,6 +156,7 @@ describe('open and opened', () => {
             ...OPEN,
             path,
             createSizeBytes: sizeBytes,
+            lane: null,
           })
           const info = { ...OPENED, path, sizeBytes, identity: { machine: path, aliases } }
           expect(decodeOpened(encodeControl(info))).toEqual(info)
@@ -150,6 +164,24 @@ describe('open and opened', () => {
       ),
       REPLAY,
     )
+  })
+
+  it('a lane token is optional, and text', () => {
+    const decoded = (lane: unknown): string | null => decodeOpen(encodeControl({ ...OPEN, lane })).lane
+    expect([decoded(undefined), decoded(''), decoded('token')]).toEqual([null, '', 'token'])
+    for (const wrong of [null, 7, true, ['token'], {}])
+      expectRefused('session/protocol', () => decoded(wrong))
+    for (const lane of [null, 'token']) expect(decodeOpen(encodeOpen({ ...OPEN, lane })).lane).toBe(lane)
+  })
+
+  it('a lane token is bounded by the frame: a longer one is refused before memory is taken', () => {
+    const lane = 'x'.repeat(MAX_CONTROL_BYTES)
+    const body = encodeControl({ ...OPEN, lane })
+    const header = Buffer.alloc(HEADER_BYTES)
+    header.writeUInt8(FRAME.open)
+    header.writeUInt32BE(body.length, 4)
+    expectRefused('session/protocol', () => new FrameDecoder().push(header, () => undefined))
+    expectRefused('internal', () => encodeHeader(FRAME.open, 0, body.length))
   })
 
   it('checks the identity', () => {
@@ -176,8 +208,14 @@ describe('start', () => {
         fc.maxSafeNat(),
         fc.maxSafeNat(),
         fc.option(fc.integer({ min: 1 })),
-        (seed, algorithm, lengthBytes, blockBytes, bytesPerSecond) => {
-          const sizes = { lengthBytes, blockBytes, bytesPerSecond }
+        fc.option(
+          fc.constantFrom(
+            { codec: 'zstd', mode: 'auto' } as const,
+            { codec: 'brotli', mode: 'always' } as const,
+          ),
+        ),
+        (seed, algorithm, lengthBytes, blockBytes, bytesPerSecond, compression) => {
+          const sizes = { lengthBytes, blockBytes, bytesPerSecond, compression }
           const start = { ...START, ...sizes, mode: 'compare' as const, seed, algorithm }
           const decoded = decodeStart(encodeStart(start))
           expect({ ...decoded, seed: Uint8Array.from(decoded.seed) }).toEqual(start)
@@ -192,6 +230,18 @@ describe('start', () => {
       decodeStart(encodeControl({ ...START, bytesPerSecond })).bytesPerSecond
     expect([decoded(undefined), decoded(0), decoded(1), decoded(5000)]).toEqual([null, 1, 1, 5000])
     for (const wrong of [null, -1, 1.5, '7', {}]) expectRefused('session/protocol', () => decoded(wrong))
+  })
+
+  it('a codec is optional, one of the list, and comes with how it is used', () => {
+    const decoded = (codec: unknown, compress: unknown): unknown =>
+      decodeStart(encodeControl({ ...START, codec, compress })).compression
+    expect(decoded(undefined, undefined)).toBeNull()
+    expect(decoded(undefined, 'sideways')).toBeNull()
+    expect(decoded('zstd', 'auto')).toEqual({ codec: 'zstd', mode: 'auto' })
+    for (const codec of [null, 1, '', 'lz4', 'none', 'best'])
+      expectRefused('session/protocol', () => decoded(codec, 'auto'))
+    for (const compress of [undefined, null, 1, '', 'best'])
+      expectRefused('session/protocol', () => decoded('zstd', compress))
   })
 
   it('takes a seed of 16 bytes in lower-case hex and nothing else', () => {
@@ -257,7 +307,6 @@ describe('error', () => {
       encodeControl({ code: 'internal', message: nasty, operand: nasty, hint: nasty }),
     )
     for (const text of [decoded.message, decoded.operand, decoded.hint]) expect(text).toBe('a?[31mb??c?d?e?')
-    expect(printable('straße €')).toBe('straße €')
   })
 
   it('is refused without a message', () => {

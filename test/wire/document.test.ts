@@ -7,6 +7,7 @@ import { describe, expect, it } from 'vitest'
 import * as digester from '../../src/digest/digester.js'
 import { exitStatusOf, isErrorCode } from '../../src/errors.js'
 import * as options from '../../src/options.js'
+import * as root from '../../src/digest/root.js'
 import * as geometry from '../../src/sync/geometry.js'
 import * as channel from '../../src/wire/channel.js'
 import * as frame from '../../src/wire/frame.js'
@@ -21,6 +22,7 @@ const MODULES: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   'wire/handshake.ts': handshake,
   'options.ts': options,
   'digest/digester.ts': digester,
+  'digest/root.ts': root,
   'sync/geometry.ts': geometry,
 }
 

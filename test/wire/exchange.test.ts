@@ -40,16 +40,19 @@ describe('the worked exchange', () => {
       seed: SEED,
       geometry: { blockBytes: BLOCK_BYTES, leafBytes: LEAF_BYTES },
     }
-    const root = createHash('sha256').update(
-      `blocksync-root-1\nxxh64x2\n${SEED.toString('hex')}\n${LENGTH_BYTES}\n${BLOCK_BYTES}\n${LEAF_BYTES}\n`,
-    )
+    // The disk is shorter than a section, so there is one.
+    const section = createHash('sha256')
     for (let block = 0; block < LENGTH_BYTES; block += BLOCK_BYTES) {
       const data = source.subarray(block, block + BLOCK_BYTES)
       const leaves: Buffer[] = []
       for (let leaf = 0; leaf < data.length; leaf += LEAF_BYTES)
         leaves.push(referenceDigest(parameters, data.subarray(leaf, leaf + LEAF_BYTES)))
-      root.update(referenceDigest(parameters, Buffer.concat(leaves)))
+      section.update(referenceDigest(parameters, Buffer.concat(leaves)))
     }
+    const root = createHash('sha256')
+      .update(`blocksync-root-2\nxxh64x2\n${SEED.toString('hex')}\n${BLOCK_BYTES}\n${LEAF_BYTES}\n`)
+      .update(`0\n${LENGTH_BYTES}\n`)
+      .update(section.digest())
     expect(roots[0]).toBe(root.digest('hex'))
   })
 

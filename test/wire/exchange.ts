@@ -8,8 +8,16 @@ import type { EndpointInfo, Role } from '../../src/endpoint/endpoint.js'
 import { runDestination } from '../../src/sync/destination.js'
 import { sessionDigester } from '../../src/sync/serve.js'
 import { runSource } from '../../src/sync/source.js'
+import { Throttle } from '../../src/rate/throttle.js'
 import { Channel } from '../../src/wire/channel.js'
-import { decodeOpen, decodeOpened, decodeStart, encodeControl, encodeStart } from '../../src/wire/control.js'
+import {
+  decodeOpen,
+  decodeOpened,
+  decodeStart,
+  encodeControl,
+  encodeOpen,
+  encodeStart,
+} from '../../src/wire/control.js'
 import { FRAME, frameName } from '../../src/wire/frame.js'
 import type { Banner } from '../../src/wire/handshake.js'
 import { agreeVersion, encodeBanner, readBanner } from '../../src/wire/handshake.js'
@@ -70,12 +78,14 @@ function disk(role: Role, content: Buffer, info: EndpointInfo): MemoryDisk {
 function banner(side: Banner['side']): Banner {
   return {
     side,
-    least: 1,
-    most: 1,
+    least: 2,
+    most: 2,
     program: '0.1.0',
     node: 'v20.19.0',
     native: false,
     algorithms: ['xxh64x2', 'sha256'],
+    codecs: ['brotli'],
+    processors: 2,
   }
 }
 
@@ -105,12 +115,13 @@ async function clientSide(input: PassThrough, output: PassThrough, endpoint: Mem
   channel.post(
     FRAME.open,
     0,
-    encodeControl({
+    encodeOpen({
       role: 'destination',
       path: PATH,
       access: 'write',
       create: 'never',
       createSizeBytes: LENGTH_BYTES,
+      lane: null,
     }),
   )
   decodeOpened((await channel.expect(FRAME.opened)).body)
@@ -125,11 +136,13 @@ async function clientSide(input: PassThrough, output: PassThrough, endpoint: Mem
     0,
     encodeStart({
       mode: 'write',
+      offsetBytes: 0,
       ...sizes,
       ...parameters.geometry,
       algorithm: parameters.algorithm,
       seed: SEED,
       bytesPerSecond: null,
+      compression: null,
     }),
   )
   const digester = await createDigester(parameters, null)
@@ -139,8 +152,9 @@ async function clientSide(input: PassThrough, output: PassThrough, endpoint: Mem
     endpoint,
     digester,
     mode: 'write',
-    lengthBytes: LENGTH_BYTES,
-    throttle: null,
+    range: { offset: 0, length: LENGTH_BYTES },
+    throttle: new Throttle(null),
+    compressor: null,
     scan: null,
   } as const
   const { said } = await runSource(pass)
@@ -164,7 +178,7 @@ async function serverSide(input: PassThrough, output: PassThrough, endpoint: Mem
     endpoint,
     digester,
     mode: start.mode,
-    lengthBytes: start.lengthBytes,
+    range: { offset: 0, length: start.lengthBytes },
     operand: path,
   })
   await channel.expect(FRAME.bye)

@@ -11,6 +11,7 @@ import {
   FrameDecoder,
   frameName,
   HEADER_BYTES,
+  isAside,
   isCredited,
   MAX_CONTROL_BYTES,
   MAX_DATA_PAYLOAD_BYTES,
@@ -43,6 +44,11 @@ const LIMITS: readonly [FrameType, number][] = [
   [FRAME.bye, 0],
   [FRAME.ping, 8],
   [FRAME.pong, 8],
+  [FRAME.rate, 8],
+  [FRAME.limit, 8],
+  [FRAME.limited, 8],
+  [FRAME.invite, 0],
+  [FRAME.invited, MAX_CONTROL_BYTES],
 ]
 
 function headerOf(type: number, reserved: number, disk: number, bodyBytes: number): Buffer {
@@ -213,6 +219,10 @@ describe('the memory of a body', () => {
 })
 
 describe('what a header may not say', () => {
+  it('is known for every type', () => {
+    expect(LIMITS.map(([type]) => type)).toEqual(Object.values(FRAME))
+  })
+
   for (const [type, limit] of LIMITS) {
     it(`${frameName(type)}: a body of ${limit} bytes is the largest`, () => {
       expect(decodeHeader(headerOf(type, 0, 0, limit))).toEqual({ type, disk: 0, bodyBytes: limit })
@@ -274,5 +284,12 @@ describe('what a header may not say', () => {
 describe('credit', () => {
   it('is for digests and data', () => {
     expect(Object.values(FRAME).filter(isCredited)).toEqual([FRAME.digests, FRAME.data])
+  })
+})
+
+describe('asides', () => {
+  it('are what is for the session and not for its pass', () => {
+    const { pong, rate, limit, limited, invite, invited } = FRAME
+    expect(Object.values(FRAME).filter(isAside)).toEqual([pong, rate, limit, limited, invite, invited])
   })
 })

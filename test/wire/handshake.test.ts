@@ -26,8 +26,11 @@ const SERVER: Banner = {
   node: 'v20.19.0',
   native: true,
   algorithms: ['xxh3-128', 'xxh64x2', 'sha256'],
+  codecs: ['zstd', 'brotli'],
+  processors: 8,
 }
-const LINE = 'BLOCKSYNC server 1-3 program=0.1.0 node=v20.19.0 native=yes digests=xxh3-128,xxh64x2,sha256\n'
+const LINE =
+  'BLOCKSYNC server 1-3 program=0.1.0 node=v20.19.0 native=yes digests=xxh3-128,xxh64x2,sha256 codecs=zstd,brotli cpus=8\n'
 
 async function greetingOf(...chunks: readonly (string | Buffer)[]): Promise<Greeting | null> {
   const input = new PassThrough()
@@ -58,8 +61,10 @@ describe('a banner', () => {
         word,
         fc.boolean(),
         fc.subarray([...SERVER.algorithms]),
-        (side, least, most, program, node, native, algorithms) => {
-          const banner: Banner = { side, least, most, program, node, native, algorithms }
+        fc.subarray([...SERVER.codecs]),
+        fc.integer({ min: 1, max: 99_999 }),
+        (side, least, most, program, node, native, algorithms, codecs, processors) => {
+          const banner: Banner = { side, least, most, program, node, native, algorithms, codecs, processors }
           expect(parseBanner(encodeBanner(banner).trimEnd())).toEqual(banner)
           expect(encodeBanner(banner).length).toBeLessThanOrEqual(MAX_BANNER_BYTES)
         },
@@ -68,21 +73,41 @@ describe('a banner', () => {
     )
   })
 
-  it('may end in CRLF, name unknown capabilities and digests, and leave out all of them', () => {
+  it('may end in CRLF, name unknown capabilities, digests and codecs, and leave out all of them', () => {
     expect(parseBanner(LINE.replace('\n', '\r'))).toEqual(SERVER)
-    expect(parseBanner('BLOCKSYNC server 1-3 colour=blue digests=blake9,sha256 x-y=')).toEqual({
+    expect(
+      parseBanner('BLOCKSYNC server 1-3 colour=blue digests=blake9,sha256 codecs=brotli,lz9 x-y='),
+    ).toEqual({
       ...SERVER,
       program: 'unknown',
       node: 'unknown',
       native: false,
       algorithms: ['sha256'],
+      codecs: ['brotli'],
+      processors: 1,
     })
     expect(parseBanner('BLOCKSYNC client 2-2')).toMatchObject({
       side: 'client',
       least: 2,
       most: 2,
       algorithms: [],
+      codecs: [],
     })
+  })
+
+  it('without a codec does not name the capability, and an empty list of them is none', () => {
+    const plain = encodeBanner({ ...SERVER, codecs: [] })
+    expect(plain).not.toContain('codecs')
+    expect(parseBanner(plain.trimEnd())?.codecs).toEqual([])
+    expect(parseBanner(`${plain.trimEnd()} codecs=`)?.codecs).toEqual([])
+  })
+
+  it('has one processor where it says nothing that is a number of them', () => {
+    const processors = (cpus: string): number | undefined =>
+      parseBanner(`BLOCKSYNC server 2-2 cpus=${cpus}`)?.processors
+    expect(['8', '1', '0', '', '-1', '1.5', '1e3', '99999', '100000', 'many'].map(processors)).toEqual([
+      8, 1, 1, 1, 1, 1, 1, 99_999, 1, 1,
+    ])
   })
 
   it('is nothing else', () => {

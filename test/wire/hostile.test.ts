@@ -1,11 +1,13 @@
 // Each half of a pass against a peer whose frames are well formed and wrong: what docs/protocol.md forbids ends the pass
 // with session/protocol, and nothing of it reaches the disk.
 
+import { Throttle } from '../../src/rate/throttle.js'
 import { describe, expect, it } from 'vitest'
 
 import { createDigester } from '../../src/digest/open.js'
 import type { Role } from '../../src/endpoint/endpoint.js'
 import type { Digester } from '../../src/digest/digester.js'
+import { SECTION_BYTES } from '../../src/digest/root.js'
 import { runDestination } from '../../src/sync/destination.js'
 import { runSource } from '../../src/sync/source.js'
 import type { DataRecord, WireRun } from '../../src/wire/bodies.js'
@@ -22,6 +24,7 @@ const LEAF_BYTES = 512
 const ROOT = '00'.repeat(32)
 const FINISH = {
   root: ROOT,
+  endBlock: 4,
   sameBlocks: 0,
   differentBlocks: 0,
   zeroBlocks: 0,
@@ -76,7 +79,7 @@ describe('a destination refuses a source', () => {
       endpoint: disk,
       digester,
       mode,
-      lengthBytes: END,
+      range: { offset: 0, length: END },
       operand: '/d',
     })
     running.catch(() => undefined) // looked at below
@@ -148,7 +151,20 @@ describe('a destination refuses a source', () => {
     [
       'a finish before the last mark',
       (say) => (say(FRAME.mark, encodeMark(3)), say(FRAME.finish, encodeControl(FINISH))),
-      'finish after block 3 of 4',
+      'finish at block 4 after block 3',
+    ],
+    [
+      'a finish that ends where the marks are, in the middle of a section',
+      (say) => (say(FRAME.mark, encodeMark(3)), say(FRAME.finish, encodeControl({ ...FINISH, endBlock: 3 }))),
+      'finish at block 3 of 4',
+    ],
+    [
+      'a finish beyond the range',
+      (say) => (
+        say(FRAME.mark, encodeMark(4)),
+        say(FRAME.finish, encodeControl({ ...FINISH, endBlock: 4096 }))
+      ),
+      'finish at block 4096 after block 4',
     ],
     ['a frame for another disk', (say) => say(FRAME.mark, encodeMark(1), 1), 'disk 1'],
     ['a frame that is not of a pass', (say) => say(FRAME.bye), 'bye frame'],
@@ -181,7 +197,7 @@ describe('a destination refuses a source', () => {
       endpoint: disk,
       digester,
       mode: 'write',
-      lengthBytes: blockBytes,
+      range: { offset: 0, length: blockBytes },
       operand: '/d',
     })
     running.catch(() => undefined) // looked at below
@@ -218,7 +234,7 @@ describe('a destination refuses a source', () => {
       endpoint: disk,
       digester,
       mode: 'write',
-      lengthBytes,
+      range: whole,
       operand: '/d',
     })
     running.catch(() => undefined) // looked at below
@@ -229,6 +245,94 @@ describe('a destination refuses a source', () => {
       data(...Array.from({ length: blocks }, (_, block) => record(block * blockBytes, 512))),
     )
     expect((await expectRejected('session/protocol', running)).message).toContain('without a mark')
+  })
+})
+
+describe('a destination of a lane refuses a source', () => {
+  const BLOCK_BYTES = 1 << 20
+  const [FIRST, END] = [SECTION_BYTES / BLOCK_BYTES, (3 * SECTION_BYTES) / BLOCK_BYTES]
+
+  const cases: readonly [string, (say: Say) => void, string][] = [
+    [
+      'data in front of its range',
+      (say) => say(FRAME.data, data(record(SECTION_BYTES - 512, 512))),
+      'outside the disk',
+    ],
+    [
+      'data that begins in front of its range',
+      (say) => say(FRAME.data, data(record(SECTION_BYTES - 512, 1024))),
+      'outside the disk',
+    ],
+    [
+      'data that ends behind its range',
+      (say) => say(FRAME.data, data(record(3 * SECTION_BYTES - 512, 1024))),
+      'outside the disk',
+    ],
+    [
+      'zeros behind its range',
+      (say) => say(FRAME.data, data(record(3 * SECTION_BYTES, 512, 'zero'))),
+      'outside the disk',
+    ],
+    [
+      'a mark in front of its range',
+      (say) => say(FRAME.mark, encodeMark(FIRST - 1)),
+      `mark at block ${FIRST - 1}`,
+    ],
+    ['a mark behind its range', (say) => say(FRAME.mark, encodeMark(END + 1)), `mark at block ${END + 1}`],
+    [
+      'details of a block in front of its range',
+      (say) => say(FRAME.refine, encodeRefine('groups', [{ block: FIRST - 1, group: 0 }])),
+      `block ${FIRST - 1}`,
+    ],
+    [
+      'a finish in front of its range',
+      (say) => say(FRAME.finish, encodeControl({ ...FINISH, endBlock: 0 })),
+      `finish at block 0 after block ${FIRST}`,
+    ],
+    [
+      'a finish at a section boundary that is not marked',
+      (say) => (
+        say(FRAME.mark, encodeMark(FIRST + 1)),
+        say(FRAME.finish, encodeControl({ ...FINISH, endBlock: 2 * FIRST }))
+      ),
+      `finish at block ${2 * FIRST} after block ${FIRST + 1}`,
+    ],
+    [
+      'a finish in the middle of a section',
+      (say) => (
+        say(FRAME.mark, encodeMark(FIRST + 1)),
+        say(FRAME.finish, encodeControl({ ...FINISH, endBlock: FIRST + 1 }))
+      ),
+      `finish at block ${FIRST + 1} of ${END}`,
+    ],
+  ]
+  it.each(cases)('that sends %s', async (_name, act, said) => {
+    const whole = { offset: 0, length: 4 * SECTION_BYTES }
+    const disk = new MemoryDisk({
+      role: 'destination',
+      content: Buffer.alloc(0),
+      holes: [whole],
+      info: { sizeBytes: whole.length },
+    })
+    const { near, far } = channelPair()
+    const digester = await digesterOf(BLOCK_BYTES, 4096)
+    const range = { offset: SECTION_BYTES, length: 2 * SECTION_BYTES }
+    const pass = {
+      channel: far,
+      disk: 0,
+      endpoint: disk,
+      digester,
+      mode: 'write',
+      range,
+      operand: '/d',
+    } as const
+    const running = runDestination(pass)
+    running.catch(() => undefined) // looked at below
+    const announced = await near.expect(FRAME.digests)
+    expect(announced.body.readBigUInt64BE(0)).toBe(BigInt(FIRST))
+    act(sayOn(near))
+    expect((await expectRejected('session/protocol', running)).message).toContain(said)
+    expect(disk.ranges('write').concat(disk.ranges('zero'))).toEqual([])
   })
 })
 
@@ -255,8 +359,9 @@ describe('a source refuses a destination', () => {
       endpoint: disk,
       digester,
       mode: 'write',
-      lengthBytes: 4 * BLOCK_BYTES,
-      throttle: null,
+      range: { offset: 0, length: 4 * BLOCK_BYTES },
+      throttle: new Throttle(null),
+      compressor: null,
       scan: null,
     } as const
     const running = runSource(pass)
@@ -275,7 +380,7 @@ describe('a source refuses a destination', () => {
     [
       'digests of more blocks than there are',
       (say) => say(FRAME.digests, digests(0, zeros(5))),
-      'of 5 blocks, the disk has 4',
+      'up to block 5, the range ends at 4',
     ],
     [
       'a detail that nobody asked for',
@@ -313,8 +418,9 @@ describe('a source refuses a destination', () => {
         endpoint: disk,
         digester,
         mode: 'write',
-        lengthBytes: BLOCK_BYTES,
-        throttle: null,
+        range: { offset: 0, length: BLOCK_BYTES },
+        throttle: new Throttle(null),
+        compressor: null,
         scan: null,
       } as const
       const running = runSource(pass)

@@ -47,7 +47,7 @@ export function twinRefine(body: Uint8Array): { level: RefineLevel; items: Refin
   return { level: view.getUint8(0) === 1 ? 'groups' : 'leaves', items }
 }
 
-export function twinData(body: Uint8Array): { records: DataRecord[]; payload: string } {
+export function twinData(body: Uint8Array): { records: DataRecord[]; codec: number; payload: string } {
   const view = viewOf(body)
   const records: DataRecord[] = []
   const count = view.getUint32(0)
@@ -59,7 +59,11 @@ export function twinData(body: Uint8Array): { records: DataRecord[]; payload: st
       offset: twinUint64(view, at + 8),
     })
   }
-  return { records, payload: hexOf(body, 8 + count * 16, body.length - 8 - count * 16) }
+  return {
+    records,
+    codec: view.getUint8(4),
+    payload: hexOf(body, 8 + count * 16, body.length - 8 - count * 16),
+  }
 }
 
 function twinUint64(view: DataView, at: number): number {
