@@ -2,20 +2,29 @@
 // Used by local.ts and openssh.ts. Refuses nothing; when it is disposed no process of ours is left.
 
 import { spawn, type ChildProcessByStdio } from 'node:child_process'
+import { closeSync } from 'node:fs'
 import type { Readable, Writable } from 'node:stream'
 
 import { errnoOf, SyncError } from '../errors.js'
 import type { Argv } from '../exec.js'
+import type { NativeCore } from '../native.js'
 import { explainExit, type ExitContext } from './explain.js'
 import { StderrTail } from './stderr-tail.js'
+import { openWireInput } from './streams.js'
 import type { Connection, FarExit, StderrLine } from './transport.js'
 
-type PipedChild = ChildProcessByStdio<Writable, Readable, Readable>
+/** Its stdout is null where it is a pipe of ours. */
+type PipedChild = ChildProcessByStdio<Writable, Readable | null, Readable>
+
+/** `input` is what it prints on stdout. */
+type StartedChild = Readonly<{ child: PipedChild; input: Readable }>
 
 export type ChildRequest = Readonly<{
   argv: Argv
   context: ExitContext & { kind: 'local' | 'openssh' }
   onStderrLine: StderrLine
+  /** Where there is one, the child's stdout is a pipe of its making, read into memory that is used again. */
+  native: NativeCore | null
   /** What to do when the program itself is missing. */
   missingProgramHint: string
 }>
@@ -27,26 +36,45 @@ const STDERR_GRACE_MS = 500
 
 /** Starts the program; resolves when it runs, rejects with connect/failed when it cannot be started. */
 export async function connectChild(request: ChildRequest): Promise<Connection> {
-  const [program, ...words] = request.argv
-  const child: PipedChild = spawn(program, words, { stdio: ['pipe', 'pipe', 'pipe'] })
+  let started: StartedChild
+  try {
+    started = start(request)
+  } catch (error) {
+    throw notStarted(request, error)
+  }
+  const { child, input } = started
   await new Promise<void>((resolve, reject) => {
     child.once('spawn', resolve)
     child.once('error', (error) => {
-      const what = errnoOf(error) === 'ENOENT' ? 'was not found' : `could not be started: ${error.message}`
-      reject(
-        new SyncError(
-          'connect/failed',
-          `${request.context.peerName}: ${program} ${what}; nothing was written`,
-          {
-            operand: request.context.peerName,
-            hint: request.missingProgramHint,
-            cause: error,
-          },
-        ),
-      )
+      input.destroy()
+      reject(notStarted(request, error))
     })
   })
-  return new ChildConnection(child, request)
+  return new ChildConnection(started, request)
+}
+
+/**
+ * Node.js makes stdio of socket pairs and takes new memory for each read. Sending through those is as cheap as through a
+ * pipe; receiving is not (docs/decisions/0013-transport-speed.md).
+ */
+function start({ argv: [program, ...words], native }: ChildRequest): StartedChild {
+  if (native === null) {
+    const child = spawn(program, words, { stdio: ['pipe', 'pipe', 'pipe'] })
+    return { child, input: child.stdout }
+  }
+  const { readFd, writeFd } = native.openPipe()
+  const input = openWireInput(readFd, notAPipe)
+  try {
+    // The types of Node.js know no descriptor in a list of three.
+    const child = spawn(program, words, { stdio: ['pipe', writeFd, 'pipe'] }) as PipedChild
+    return { child, input }
+  } catch (error) {
+    input.destroy()
+    throw error
+  } finally {
+    // The child has its own; while ours is open the end of its output would not show.
+    closeSync(writeFd)
+  }
 }
 
 class ChildConnection implements Connection {
@@ -60,17 +88,17 @@ class ChildConnection implements Connection {
   readonly #context: ExitContext
   #killTimer: NodeJS.Timeout | null = null
 
-  constructor(child: PipedChild, request: ChildRequest) {
+  constructor({ child, input }: StartedChild, request: ChildRequest) {
     this.#child = child
     this.#context = request.context
     this.kind = request.context.kind
     this.peerName = request.context.peerName
-    this.input = child.stdout
+    this.input = input
     this.output = child.stdin
     const stderrTail = new StderrTail(request.onStderrLine)
     child.stderr.on('data', (chunk: Buffer) => stderrTail.push(chunk))
     // EPIPE and the like: the reason is in `exit`, which settles in every case.
-    for (const stream of [child, child.stdin, child.stdout, child.stderr]) stream.on('error', () => {})
+    for (const stream of [child, child.stdin, input, child.stderr]) stream.on('error', () => {})
     this.exit = this.#watch(stderrTail)
   }
 
@@ -84,7 +112,7 @@ class ChildConnection implements Connection {
       this.#killTimer = setTimeout(() => this.#child.kill('SIGKILL'), KILL_GRACE_MS)
     }
     this.#child.stdin.destroy()
-    this.#child.stdout.destroy()
+    this.input.destroy()
   }
 
   explain(exit: FarExit, phase: 'before-banner' | 'banner-seen'): SyncError {
@@ -104,6 +132,7 @@ class ChildConnection implements Connection {
       let stderrTimer: NodeJS.Timeout | null = null
       let processEnded = false
       let outputRead = false
+      let childClosed = false
       const dropStderrSoon = (): void => {
         if (processEnded && outputRead)
           stderrTimer ??= setTimeout(() => child.stderr.destroy(), STDERR_GRACE_MS)
@@ -117,16 +146,36 @@ class ChildConnection implements Connection {
         child.stdin.destroy()
         dropStderrSoon()
       })
-      child.stdout.once('close', () => {
-        outputRead = true
-        dropStderrSoon()
-      })
-      // 'close' comes when the process has ended and all three pipes are done with.
-      child.once('close', () => {
+      const settle = (): void => {
+        if (!childClosed || !outputRead) return
         if (stderrTimer !== null) clearTimeout(stderrTimer)
         stderrTail.end()
         resolve({ exitStatus, signal, stderrTail: stderrTail.text() })
+      }
+      this.input.once('close', () => {
+        outputRead = true
+        dropStderrSoon()
+        settle()
+      })
+      // Comes when the process has ended and those of its pipes that Node.js made are done with.
+      child.once('close', () => {
+        childClosed = true
+        settle()
       })
     })
   }
+}
+
+function notStarted({ context, argv, missingProgramHint }: ChildRequest, error: unknown): SyncError {
+  const reason = error instanceof Error ? error.message : String(error)
+  const what = errnoOf(error) === 'ENOENT' ? 'was not found' : `could not be started: ${reason}`
+  return new SyncError('connect/failed', `${context.peerName}: ${argv[0]} ${what}; nothing was written`, {
+    operand: context.peerName,
+    hint: missingProgramHint,
+    cause: error,
+  })
+}
+
+function notAPipe(): never {
+  throw new SyncError('internal', 'the native core opened something else than a pipe')
 }

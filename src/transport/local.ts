@@ -2,6 +2,7 @@
 
 import { fileURLToPath } from 'node:url'
 
+import type { NativeCore } from '../native.js'
 import { connectChild } from './child.js'
 import type { Connection, StderrLine, TransportOptions } from './transport.js'
 
@@ -12,12 +13,14 @@ const OWN_ENTRY_PATH = fileURLToPath(new URL('../../dist/cli/main.js', import.me
 export async function connectLocal(
   options: TransportOptions,
   onStderrLine: StderrLine,
+  native: NativeCore | null,
   entryPath: string = OWN_ENTRY_PATH,
 ): Promise<Connection> {
   return await connectChild({
     argv: [process.execPath, entryPath, 'serve', ...options.serveArguments],
     context: { kind: 'local', peerName: 'local', remoteCommand: entryPath, sudo: 'never' },
     onStderrLine,
+    native,
     missingProgramHint: 'Run blocksync doctor.',
   })
 }

@@ -3,21 +3,24 @@
 
 import { SyncError } from '../errors.js'
 import { findProgram } from '../exec.js'
-import { printable } from './stderr-tail.js'
+import type { NativeCore } from '../native.js'
+import { printable } from '../printable.js'
 import type { Connection, FarSide, StderrLine, TransportOptions } from './transport.js'
 
 /**
  * Starts a far end. Resolves with the connection: through ssh2 it is authenticated by then, through ssh it may still be on
- * its way (its failure then ends the connection, and `explain` names it). Rejects with connect/* or usage.
+ * its way (its failure then ends the connection, and `explain` names it). Rejects with connect/* or usage. `native` makes
+ * receiving cheaper, where the far end is behind a child process.
  */
 export async function connect(
   far: FarSide,
   options: TransportOptions,
   onStderrLine: StderrLine,
+  native: NativeCore | null = null,
 ): Promise<Connection> {
   if (far.kind === 'local') {
     const { connectLocal } = await import('./local.js')
-    return await connectLocal(options, onStderrLine)
+    return await connectLocal(options, onStderrLine, native)
   }
   checkName('host', far.host, far.typed)
   if (far.user !== null) checkName('user', far.user, far.typed)
@@ -25,7 +28,7 @@ export async function connect(
   switch (kind) {
     case 'openssh': {
       const { connectOpenssh } = await import('./openssh.js')
-      return await connectOpenssh(far, options, onStderrLine)
+      return await connectOpenssh(far, options, onStderrLine, native)
     }
     case 'ssh2': {
       const { connectSsh2 } = await import('./ssh2.js')

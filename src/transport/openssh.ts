@@ -5,7 +5,9 @@ import { basename } from 'node:path'
 
 import { SyncError } from '../errors.js'
 import type { Argv } from '../exec.js'
+import type { NativeCore } from '../native.js'
 import { connectChild } from './child.js'
+import { cipherWords } from './ciphers.js'
 import { remoteCommandLine } from './remote-command.js'
 import type { Connection, RemoteSide, StderrLine, TransportOptions } from './transport.js'
 
@@ -14,9 +16,13 @@ export async function connectOpenssh(
   far: RemoteSide,
   options: TransportOptions,
   onStderrLine: StderrLine,
+  native: NativeCore | null,
 ): Promise<Connection> {
+  const plain = sshArgv(far, options)
+  const [program, ...words] = plain
+  const ciphers = isSsh(program) ? await cipherWords(plain, options.rsh ?? []) : []
   return await connectChild({
-    argv: sshArgv(far, options),
+    argv: [program, ...ciphers, ...words],
     context: {
       kind: 'openssh',
       peerName: far.typed,
@@ -24,12 +30,24 @@ export async function connectOpenssh(
       sudo: options.sudo,
     },
     onStderrLine,
+    native,
     missingProgramHint:
       options.rsh === null
         ? 'Install an ssh client (openssh-client), or use the built-in one with --ssh ssh2.'
         : 'Correct the command after -e; its first word must be a program.',
   })
 }
+
+/** What comes with OpenSSH and takes its options. */
+function isSsh(program: string): boolean {
+  return basename(program) === 'ssh'
+}
+
+/**
+ * What a further lane adds. Nobody is asked twice; and over the connection of a control master (which a configuration may
+ * start or join) it would share the one window and the one processor that it is there to get around.
+ */
+const FURTHER_LANE = ['-o', 'BatchMode=yes', '-o', 'ControlMaster=no', '-o', 'ControlPath=none'] as const
 
 /**
  * The command line: `ssh [-p -i -F -l as given] host command`, or with -e its words, `-l user`, host and command, as
@@ -38,11 +56,10 @@ export async function connectOpenssh(
 export function sshArgv(far: RemoteSide, options: TransportOptions): Argv {
   const [program, ...words] = options.rsh ?? ['ssh']
   if (program === undefined) throw usage('-e', 'names no program')
-  const isSsh = basename(program) === 'ssh'
   const port = far.port ?? options.port
   const user = far.user === null ? [] : ['-l', far.user]
   const command = remoteCommandLine(options)
-  if (!isSsh) {
+  if (!isSsh(program)) {
     if (port !== null)
       throw usage('-p', `is for ssh; write the port for ${program} into the command after -e`)
     if (options.identities.length > 0) throw usage('-i', `is for ssh; write it into the command after -e`)
@@ -57,6 +74,7 @@ export function sshArgv(far: RemoteSide, options: TransportOptions): Argv {
     '-T',
     '-o',
     'EscapeChar=none',
+    ...(options.lane === 'further' ? FURTHER_LANE : []),
     ...(options.configFile === null ? [] : ['-F', options.configFile]),
     ...(port === null ? [] : ['-p', String(port)]),
     ...options.identities.flatMap((file) => ['-i', file]),

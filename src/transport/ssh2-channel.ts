@@ -1,5 +1,6 @@
-// A Connection over one exec channel of the ssh2 library. Both directions are bounded by the SSH window (2 MiB each) and
-// the buffers named here: a slow reader stops the far end, and a slow far end stops the writer.
+// A Connection over one exec channel of the ssh2 library. Both directions are bounded by an SSH window (ours in
+// ssh2-window.ts, the server's is 2 MiB) and the buffers named here: a slow reader stops the far end, and a slow far end
+// stops the writer.
 
 import { Readable, Writable, type Duplex } from 'node:stream'
 
@@ -7,6 +8,7 @@ import type { ClientChannel } from 'ssh2'
 
 import type { SyncError } from '../errors.js'
 import { explainExit, type ExitContext } from './explain.js'
+import { RECEIVE_WINDOW_BYTES, widenWindow } from './ssh2-window.js'
 import type { StderrTail } from './stderr-tail.js'
 import type { Connection, FarExit } from './transport.js'
 
@@ -21,8 +23,8 @@ export type Route = Readonly<{
 
 /** One SSH packet is 32 KiB; a few of them waiting keep both sides busy. */
 const BUFFER_BYTES = 256 << 10
-/** The library's own bound is 4 MiB (its buffer and the window); above this a far end got around it. */
-const MAX_UNREAD_BYTES = 8 << 20
+/** The window and what the library adds for stderr while nobody reads; above this a far end got around it. */
+const MAX_UNREAD_BYTES = RECEIVE_WINDOW_BYTES + (4 << 20)
 
 export class Ssh2Connection implements Connection {
   readonly kind = 'ssh2'
@@ -104,8 +106,10 @@ function readableOf(channel: ClientChannel): Readable {
       channel.resume()
     },
   })
+  const window = widenWindow(channel, input)
   channel.on('data', (chunk: Buffer) => {
     if (!input.destroyed && !input.push(chunk)) channel.pause()
+    window?.giveBack()
   })
   channel.once('end', () => input.push(null))
   channel.pause()

@@ -3,18 +3,11 @@
 
 import { StringDecoder } from 'node:string_decoder'
 
+import { printable } from '../printable.js'
 import { STDERR_TAIL_BYTES, type StderrLine } from './transport.js'
 
 /** A line longer than this is cut: it is a sentence for a person, and a far end must not fill our memory or screen. */
 export const MAX_LINE_CHARACTERS = 1024
-
-// eslint-disable-next-line no-control-regex
-const UNSAFE_CHARACTERS = /[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu
-
-/** `text` (one line) with every character replaced by '?' that could move a cursor, colour or reorder text; tab stays. */
-export function printable(text: string): string {
-  return text.replace(UNSAFE_CHARACTERS, '?')
-}
 
 export class StderrTail {
   readonly #onLine: StderrLine

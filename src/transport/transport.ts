@@ -14,7 +14,10 @@ export interface Connection extends AsyncDisposable {
   readonly kind: 'local' | 'openssh' | 'ssh2'
   /** Name of the cipher in use where it is known (ssh2), or null. */
   readonly cipher: string | null
-  /** Bytes from the far end's stdout. Never emits 'error' unhandled: failures also settle `exit`. */
+  /**
+   * Bytes from the far end's stdout. Never emits 'error' unhandled: failures also settle `exit`. A chunk of 'data' may be
+   * lent (streams.ts): what is kept of it after the event has to be copied, and the stream must not be piped.
+   */
   readonly input: Readable
   /** Bytes to the far end's stdin. */
   readonly output: Writable
@@ -49,6 +52,8 @@ export type TransportOptions = Readonly<{
   remoteCommand: string
   /** Words appended after `serve` (already checked, plain words). */
   serveArguments: readonly string[]
+  /** A further lane of a run has a connection of its own and asks a person nothing: where that cannot be, it fails. */
+  lane: 'first' | 'further'
 }>
 
 /** Where the far end is. */

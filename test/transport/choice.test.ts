@@ -32,6 +32,7 @@ afterAll(() => rmSync(directory, { recursive: true, force: true }))
 describe('the command line of ssh', () => {
   const given = (options: Partial<TransportOptions>): TransportOptions => ({ ...DEFAULTS, ...options })
   const BASE = ['-T', '-o', 'EscapeChar=none']
+  const FURTHER = ['-o', 'BatchMode=yes', '-o', 'ControlMaster=no', '-o', 'ControlPath=none']
 
   it.each([
     [{}, FAR, ['ssh', ...BASE, 'kvm2', 'blocksync serve']],
@@ -72,6 +73,17 @@ describe('the command line of ssh', () => {
       { ...FAR, user: 'root' },
       ['/opt/rsh', '-x', '-l', 'root', 'kvm2', 'blocksync serve'],
     ],
+    [
+      { lane: 'further' as const, configFile: 'c' },
+      FAR,
+      ['ssh', ...BASE, ...FURTHER, '-F', 'c', 'kvm2', 'blocksync serve'],
+    ],
+    [
+      { lane: 'further' as const, rsh: ['/usr/bin/ssh', '-J', 'gate'] },
+      FAR,
+      ['/usr/bin/ssh', ...BASE, ...FURTHER, '-J', 'gate', 'kvm2', 'blocksync serve'],
+    ],
+    [{ lane: 'further' as const, rsh: ['/opt/rsh'] }, FAR, ['/opt/rsh', 'kvm2', 'blocksync serve']],
   ])('%j', (options, far, argv) => {
     expect(sshArgv(far, given(options))).toEqual(argv)
   })
