@@ -10,6 +10,7 @@ export {
   syncOptions,
   type SyncOptions,
 } from './options.js'
+export { constantRate, type RateSchedule, type RateSlot } from './rate/schedule.js'
 export type { DiskPair, DiskReport, Operand, Progress, RunHooks, RunReport } from './sync/report.js'
 export { probe, type ProbeResult } from './sync/probe.js'
 export { sync } from './sync/sync.js'

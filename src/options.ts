@@ -3,10 +3,14 @@
 
 import type { AlgorithmName } from './digest/digester.js'
 import { SyncError } from './errors.js'
+import { isRateSchedule } from './rate/schedule.js'
+import type { RateSchedule } from './rate/schedule.js'
 import type { TransportOptions } from './transport/transport.js'
 
 export type NativeMode = 'auto' | 'require' | 'off'
 export type SizePolicy = 'strict' | 'grow' | 'min'
+/** `best`: the best codec that both ends have, always tried; `auto`: that one, where it makes the run faster. */
+export type CompressChoice = 'none' | 'auto' | 'best' | 'zstd' | 'brotli'
 
 /** `write` makes the destination equal; `dry-run` and `verify` open it read-only and write nothing. */
 export type RunMode = 'write' | 'dry-run' | 'verify'
@@ -20,8 +24,12 @@ export type SyncOptions = Readonly<{
   native: NativeMode
   size: SizePolicy
   create: 'never' | 'if-missing'
-  /** Upper bound of payload bytes a second, over all disks of the run; null is unlimited. */
-  bwlimitBytesPerSecond: number | null
+  /** Upper bound of payload bytes a second by local time, over all lanes and disks of the run; null is unlimited. */
+  bwlimit: RateSchedule | null
+  /** What the source does with the payload it sends. Nothing is sent in the other modes. */
+  compress: CompressChoice
+  /** Connections of the run, each with a far process of its own; `auto`: more than one where the link wants it. */
+  streams: number | 'auto'
   transport: TransportOptions
 }>
 
@@ -33,7 +41,9 @@ export const SYNC_DEFAULTS: SyncOptions = {
   native: 'auto',
   size: 'strict',
   create: 'never',
-  bwlimitBytesPerSecond: null,
+  bwlimit: null,
+  compress: 'none',
+  streams: 'auto',
   transport: {
     ssh: 'auto',
     rsh: null,
@@ -43,9 +53,12 @@ export const SYNC_DEFAULTS: SyncOptions = {
     sudo: 'never',
     remoteCommand: 'blocksync',
     serveArguments: [],
+    lane: 'first',
   },
 }
 
+/** More only make more to encrypt on the same processors; sshd admits ten connections that are not authenticated yet. */
+export const MAX_STREAMS = 16
 /** Below this the digests outweigh the data they stand for. */
 export const MIN_BLOCK_BYTES = 4096
 /** A block must fit into the window and into memory several times. */
@@ -81,8 +94,11 @@ export function syncOptions(given: Partial<SyncOptions>): SyncOptions {
       `${granularityBytes} is too fine for blocks of ${blockBytes}: at most ${MAX_LEAVES_PER_BLOCK} leaves a block`,
     )
   }
-  if (options.bwlimitBytesPerSecond !== null && !(options.bwlimitBytesPerSecond >= 1)) {
-    throw usage('--bwlimit', 'must be at least 1 byte a second')
+  const { streams } = options
+  if (streams !== 'auto' && !(Number.isInteger(streams) && streams >= 1 && streams <= MAX_STREAMS))
+    throw usage('--streams', `is auto or a number from 1 to ${MAX_STREAMS}, not ${streams}`)
+  if (options.bwlimit !== null && !isRateSchedule(options.bwlimit)) {
+    throw usage('--bwlimit', 'must be rates of at least 1 byte a second, in the order of the week')
   }
   return options
 }

@@ -1,23 +1,24 @@
 // What the destination announced, as it comes in: its runs get their place on the disk, and which parts of it are zeros
-// there is remembered until they are passed. Refuses gaps, and more blocks than the disk has.
+// there is remembered until they are passed. Refuses gaps, and blocks outside the range.
 
 import type { WireRun } from '../wire/bodies.js'
 import { protocolError } from '../wire/frame.js'
 import type { TheirRun } from './compare.js'
 
 export class Announced {
-  readonly #totalBlocks: number
+  readonly #endBlock: number
   /** Zero runs that were received and not passed yet, in order, none next to another. */
   readonly #zeros: { from: number; to: number }[] = []
-  #blocks = 0
+  #blocks: number
 
-  constructor(totalBlocks: number) {
-    this.#totalBlocks = totalBlocks
+  constructor(firstBlock: number, endBlock: number) {
+    this.#blocks = firstBlock
+    this.#endBlock = endBlock
   }
 
-  /** True when every block of the disk was announced. */
+  /** True when every block of the range was announced. */
   get isComplete(): boolean {
-    return this.#blocks === this.#totalBlocks
+    return this.#blocks === this.#endBlock
   }
 
   /** The runs of one digests frame, with where they are. Throws session/protocol. */
@@ -27,9 +28,8 @@ export class Announced {
     return runs.map((run) => {
       const from = this.#blocks
       this.#blocks += run.blockCount
-      if (this.#blocks > this.#totalBlocks) {
-        throw protocolError(`digests of ${this.#blocks} blocks, the disk has ${this.#totalBlocks}`)
-      }
+      if (this.#blocks > this.#endBlock)
+        throw protocolError(`digests up to block ${this.#blocks}, the range ends at ${this.#endBlock}`)
       if (run.kind !== 'data') this.#addZeros(from, this.#blocks)
       return { ...run, firstBlock: from }
     })

@@ -1,6 +1,8 @@
 // Decisions become batches: what one data frame can hold, read and digested in one call, a few batches ahead of the
 // sender. What is sent is digested as it is sent, so that the root is true even where the disk changes under us.
 
+import { CODEC_ID } from '../codec/codec.js'
+import type { Compressor, Packed } from '../codec/compressor.js'
 import type { Digester, Range } from '../digest/digester.js'
 import type { ZeroDigests } from '../digest/zero.js'
 import type { Endpoint } from '../endpoint/endpoint.js'
@@ -17,6 +19,9 @@ type Segment = { kind: 'read' | 'zero'; range: Range; owner: Owner | null }
 /** A block on its way out: its leaf digests as they are sent. */
 type Owner = { decision: BlockDecision; leaves: Buffer; changed: boolean; sentLeaves: boolean }
 
+/** What a batch is on the wire. */
+export type Outgoing = Readonly<{ records: readonly DataRecord[]; packed: Packed }>
+
 /** What follows in the root once the batch is out. */
 export type Outcome =
   | { kind: 'run'; decision: Decision & { kind: 'same' | 'zero' } }
@@ -31,13 +36,25 @@ export class Batch {
   recordCount = 0
   /** Resolves when `payload`, `leaves` and `zeroLeaves` are filled. Null where nothing is read. */
   reading: Promise<void> | null = null
+  /** What goes out, once it is read and packed; null where that is not done ahead. */
+  outgoing: Outgoing | null = null
+  /** Payload it may have. */
+  readonly #limitBytes: number
   payload: Uint8Array = NOTHING
   leaves: Buffer = NOTHING
   zeroLeaves: Uint8Array = NOTHING
 
+  constructor(limitBytes: number) {
+    this.#limitBytes = limitBytes
+  }
+
+  get roomBytes(): number {
+    return this.#limitBytes - this.readBytes
+  }
+
   get isFull(): boolean {
     return (
-      this.readBytes >= MAX_DATA_PAYLOAD_BYTES ||
+      this.readBytes >= this.#limitBytes ||
       this.recordCount >= MAX_DATA_RECORDS ||
       this.finished.length >= MAX_DECISIONS
     )
@@ -54,12 +71,21 @@ export class Batcher {
   readonly #geometry: PassGeometry
   readonly #digester: Digester
   readonly #zeros: ZeroDigests
-  #batch = new Batch()
+  readonly #grainBytes: () => number
+  #batch: Batch
 
-  constructor(geometry: PassGeometry, digester: Digester, zeros: ZeroDigests) {
+  /** `grainBytes`: payload of one frame that keeps the line even; at most MAX_DATA_PAYLOAD_BYTES are taken. */
+  constructor(
+    geometry: PassGeometry,
+    digester: Digester,
+    zeros: ZeroDigests,
+    grainBytes: () => number = () => Infinity,
+  ) {
     this.#geometry = geometry
     this.#digester = digester
     this.#zeros = zeros
+    this.#grainBytes = grainBytes
+    this.#batch = this.#fresh()
   }
 
   /** Takes a decision whose answers are in; yields each batch that it fills. */
@@ -104,7 +130,7 @@ export class Batcher {
   }
 
   #roomLeaves(): number {
-    const byBytes = Math.floor((MAX_DATA_PAYLOAD_BYTES - this.#batch.readBytes) / this.#geometry.leafBytes)
+    const byBytes = Math.floor(this.#batch.roomBytes / this.#geometry.leafBytes)
     return Math.max(1, Math.min(byBytes, MAX_DATA_RECORDS - this.#batch.recordCount))
   }
 
@@ -120,8 +146,12 @@ export class Batcher {
 
   #swap(): Batch {
     const full = this.#batch
-    this.#batch = new Batch()
+    this.#batch = this.#fresh()
     return full
+  }
+
+  #fresh(): Batch {
+    return new Batch(Math.max(this.#geometry.leafBytes, Math.min(MAX_DATA_PAYLOAD_BYTES, this.#grainBytes())))
   }
 
   #owner(decision: BlockDecision): Owner {
@@ -130,8 +160,11 @@ export class Batcher {
     return { decision, leaves, changed: known === null, sentLeaves: false }
   }
 
-  /** Starts the read of a batch into `buffer` (MAX_DATA_PAYLOAD_BYTES); the promise is also `batch.reading`. */
-  read(batch: Batch, endpoint: Endpoint, buffer: Uint8Array): Promise<void> {
+  /**
+   * Starts the read of a batch into `buffer` (MAX_DATA_PAYLOAD_BYTES), and packs what was read where there is a
+   * compressor; the promise is also `batch.reading`.
+   */
+  read(batch: Batch, endpoint: Endpoint, buffer: Uint8Array, compressor: Compressor | null): Promise<void> {
     const ranges = batch.segments.filter(({ kind }) => kind === 'read').map(({ range }) => range)
     const bytes = ranges.reduce((sum, { length }) => sum + length, 0)
     const leafCount = ranges.reduce(
@@ -141,21 +174,31 @@ export class Batcher {
     batch.payload = buffer.subarray(0, bytes)
     batch.leaves = Buffer.allocUnsafe(leafCount * this.#digester.digestBytes)
     batch.zeroLeaves = new Uint8Array(leafCount)
-    batch.reading = endpoint.readDigested(
-      ranges,
-      this.#digester,
-      batch.payload,
-      batch.leaves,
-      batch.zeroLeaves,
-    )
+    const { payload, leaves, zeroLeaves } = batch
+    const reading = endpoint.readDigested(ranges, this.#digester, payload, leaves, zeroLeaves)
+    batch.reading = compressor === null ? reading : this.#pack(batch, reading, compressor)
     batch.reading.catch(() => undefined) // awaited by the sender, in order
     return batch.reading
   }
 
+  async #pack(batch: Batch, reading: Promise<void>, compressor: Compressor): Promise<void> {
+    await reading
+    const { records, parts } = this.#records(batch)
+    batch.outgoing = { records, packed: await compressor.pack(parts) }
+  }
+
+  /** What a batch that was read is on the wire, uncompressed. */
+  outgoing(batch: Batch): Outgoing {
+    const { records, parts } = this.#records(batch)
+    const rawBytes = parts.reduce((sum, part) => sum + part.length, 0)
+    return { records, packed: { codec: CODEC_ID.none, parts, rawBytes } }
+  }
+
   /** Records and payload of a batch that was read; its blocks' leaf digests become those of what is sent. */
-  records(batch: Batch): { records: DataRecord[]; parts: Uint8Array[] } {
+  #records(batch: Batch): { records: DataRecord[]; parts: Uint8Array[] } {
     const records: DataRecord[] = []
     const parts: Uint8Array[] = []
+    const { leafBytes } = this.#geometry
     let payloadAt = 0
     let leafAt = 0
     for (const { kind, range, owner } of batch.segments) {
@@ -164,20 +207,20 @@ export class Batcher {
         if (owner !== null) owner.sentLeaves = true
         continue
       }
-      const leafCount = Math.ceil(range.length / this.#geometry.leafBytes)
+      const leafCount = Math.ceil(range.length / leafBytes)
       this.#patch(owner, range, batch.leaves, leafAt, leafCount)
       const dropZeros = owner.decision.kind === 'fill'
-      for (let leaf = 0; leaf < leafCount; leaf += 1) {
-        const offset = range.offset + leaf * this.#geometry.leafBytes
-        const length = Math.min(this.#geometry.leafBytes, range.offset + range.length - offset)
+      for (let leaf = 0; leaf < leafCount;) {
         const isZero = batch.zeroLeaves[leafAt + leaf] === 1
-        if (isZero && dropZeros) {
-          payloadAt += length
-          continue
+        const end = nextOf(batch.zeroLeaves, isZero ? 0 : 1, leafAt + leaf, leafAt + leafCount) - leafAt
+        const offset = range.offset + leaf * leafBytes
+        const length = Math.min((end - leaf) * leafBytes, range.offset + range.length - offset)
+        leaf = end
+        if (!isZero || !dropZeros) {
+          owner.sentLeaves = true
+          append(records, isZero ? 'zero' : 'data', offset, length)
+          if (!isZero) appendPart(parts, batch.payload, payloadAt, length)
         }
-        owner.sentLeaves = true
-        append(records, isZero ? 'zero' : 'data', offset, length)
-        if (!isZero) appendPart(parts, batch.payload, payloadAt, length)
         payloadAt += length
       }
       leafAt += leafCount
@@ -185,7 +228,7 @@ export class Batcher {
     return { records, parts }
   }
 
-  /** What the blocks of a batch came to, in order, after `records` (in a pass that only compares: without it). */
+  /** What the blocks of a batch came to, in order, after `outgoing` (in a pass that only compares: without it). */
   outcomes(batch: Batch): Outcome[] {
     return batch.finished.map((entry) => {
       if ('kind' in entry) return { kind: 'run', decision: entry }
@@ -217,20 +260,28 @@ function* leafRuns(
   geometry: PassGeometry,
 ): Generator<{ kind: 'read' | 'zero'; firstLeaf: number; endLeaf: number }> {
   const leafCount = geometry.leafCount(decision.firstBlock)
-  const zeroLeaves = decision.kind === 'leaves' ? decision.zeroLeaves : (decision.known?.zeroLeaves ?? null)
-  const kindOf = (leaf: number): 'read' | 'zero' | 'none' => {
-    const zero = zeroLeaves?.[leaf] === 1
-    if (decision.kind === 'fill') return zero ? 'none' : 'read'
-    if (decision.target.different[leaf] !== 1) return 'none'
-    return zero ? 'zero' : 'read'
-  }
+  const isFill = decision.kind === 'fill'
+  const zeroLeaves = isFill ? (decision.known?.zeroLeaves ?? null) : decision.zeroLeaves
+  const different = isFill ? null : decision.target.different
   for (let leaf = 0; leaf < leafCount;) {
-    const kind = kindOf(leaf)
-    let end = leaf + 1
-    while (end < leafCount && kindOf(end) === kind) end += 1
-    if (kind !== 'none') yield { kind, firstLeaf: leaf, endLeaf: end }
-    leaf = end
+    // Of a block that is all zeros there, every leaf differs; searched for in one call, since there are millions.
+    const firstLeaf = different === null ? leaf : nextOf(different, 1, leaf, leafCount)
+    const differentEnd = different === null ? leafCount : nextOf(different, 0, firstLeaf, leafCount)
+    for (leaf = firstLeaf; leaf < differentEnd;) {
+      const isZero = zeroLeaves?.[leaf] === 1
+      const endLeaf =
+        zeroLeaves === null ? differentEnd : nextOf(zeroLeaves, isZero ? 0 : 1, leaf, differentEnd)
+      if (!isZero) yield { kind: 'read', firstLeaf: leaf, endLeaf }
+      else if (!isFill) yield { kind: 'zero', firstLeaf: leaf, endLeaf }
+      leaf = endLeaf
+    }
   }
+}
+
+/** Where `value` comes next from `from` on; `end` where it does not come before that. */
+function nextOf(flags: Uint8Array, value: 0 | 1, from: number, end: number): number {
+  const at = flags.indexOf(value, from)
+  return at === -1 || at > end ? end : at
 }
 
 /** Adds to the last record where it continues it. */

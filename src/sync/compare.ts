@@ -37,6 +37,15 @@ export function slabBytesOf(decision: Decision): number {
   return decision.kind === 'fill' ? (decision.known?.leaves.length ?? 0) : 0
 }
 
+/** The part of a decision that lies below `endBlock`, where it reaches beyond it. */
+export function clip(decision: Decision, endBlock: number, digestBytes: number): Decision {
+  const blockCount = endBlock - decision.firstBlock
+  if (decision.blockCount <= blockCount || decision.kind === 'leaves' || decision.kind === 'fill')
+    return decision
+  if (decision.kind === 'zero') return { ...decision, blockCount }
+  return { ...decision, blockCount, digests: decision.digests?.subarray(0, blockCount * digestBytes) ?? null }
+}
+
 /** The destination's runs of one digests frame, with where they are. */
 export type TheirRun = WireRun & { firstBlock: number }
 

@@ -1,12 +1,14 @@
 // Destination half of a pass: its own digests go out, changes come in and are written, and at the end everything is
 // flushed and the root compared. Refuses writes outside the announced disk, off the leaf grid, or out of order.
 
-import type { Digester } from '../digest/digester.js'
-import { Root } from '../digest/root.js'
+import { CODEC_ID, type CodecId } from '../codec/codec.js'
+import { decompress } from '../codec/open.js'
+import type { Digester, Range } from '../digest/digester.js'
+import { Root, SECTION_BYTES } from '../digest/root.js'
 import { ZeroDigests } from '../digest/zero.js'
 import type { Endpoint } from '../endpoint/endpoint.js'
 import { SyncError, toSyncError } from '../errors.js'
-import type { RefineItem, RefineLevel, WireRun } from '../wire/bodies.js'
+import type { DataRecord, RefineItem, RefineLevel, WireRun } from '../wire/bodies.js'
 import { decodeData, decodeMark, decodeRefine, encodeDetail, encodeDigests } from '../wire/bodies.js'
 import type { Channel } from '../wire/channel.js'
 import { WINDOW_BYTES } from '../wire/channel.js'
@@ -21,6 +23,8 @@ import { type Run, Scan } from './scan.js'
 
 /** Leaf digests kept for blocks the source has not decided: 4 GiB of disk in 4 KiB leaves. */
 const RETAINED_BYTES = 16 << 20
+/** Frames being written at once: a disk wants a queue, and one write must not wait for the next frame to come. */
+const WRITE_DEPTH = 4
 /** Runs put into one digests frame when many small ones are ready. */
 const MAX_RUNS_PER_FRAME = 64
 /** Digests of one frame: room for a whole span in the smallest blocks. */
@@ -42,13 +46,20 @@ export type DestinationPass = Readonly<{
   endpoint: Endpoint
   digester: Digester
   mode: 'write' | 'compare'
-  lengthBytes: number
+  /** From a section boundary. */
+  range: Range
   /** What to call this disk in messages. */
   operand: string
   onProgress?: (progress: DestinationProgress) => void
 }>
 
-export type DestinationResult = Readonly<{ root: string; sourceSays: FinishMessage; readBytes: number }>
+/** `sections` are the section digests of what was gone over: [start of the range, block `sourceSays.endBlock`). */
+export type DestinationResult = Readonly<{
+  root: string
+  sections: Buffer
+  sourceSays: FinishMessage
+  readBytes: number
+}>
 
 /**
  * Runs the pass to its end. Rejects with the first error of either side; by then nothing is being read or written any
@@ -58,29 +69,43 @@ export async function runDestination(pass: DestinationPass): Promise<Destination
   return await new DestinationRun(pass).run()
 }
 
+/** A data frame that was checked and digested. */
+type Arrived = Readonly<{
+  frame: Frame
+  records: readonly DataRecord[]
+  payload: Buffer
+  /** What of #unpacked it holds. */
+  unpackedBytes: number
+}>
+
 class DestinationRun {
   readonly #pass: DestinationPass
   readonly #geometry: PassGeometry
   readonly #root: Root
   readonly #retained: Retained
   readonly #retention = new Window(Number.MAX_SAFE_INTEGER, RETAINED_BYTES)
+  /** Credit counts what crossed the wire; what came compressed takes more here until it is written. */
+  readonly #unpacked = new Window(Number.MAX_SAFE_INTEGER, WINDOW_BYTES)
   readonly #scan: Scan
-  readonly #writes = new BoundedQueue<Frame>(Number.MAX_SAFE_INTEGER)
+  readonly #writes = new BoundedQueue<Arrived>(Number.MAX_SAFE_INTEGER)
   #written = false
   /** Data frames accepted and not written yet. */
   #writing = 0
-  #lastEnd = 0
+  #lastEnd: number
+  /** The source ended before the end of the range: what was announced behind that is not wanted any more. */
+  #isCut = false
   #markedBlock = 0
   #receivedBytes = 0
 
   constructor(pass: DestinationPass) {
-    const { digester, endpoint, lengthBytes } = pass
-    const zeros = new ZeroDigests(digester, lengthBytes)
+    const { digester, endpoint, range } = pass
+    const zeros = new ZeroDigests(digester, range.offset + range.length)
     this.#pass = pass
-    this.#geometry = new PassGeometry(digester.parameters.geometry, lengthBytes)
-    this.#root = new Root(digester, zeros, lengthBytes)
+    this.#geometry = new PassGeometry(digester.parameters.geometry, range)
+    this.#lastEnd = range.offset
+    this.#root = new Root(digester, zeros, range)
     this.#retained = new Retained(digester, this.#geometry, zeros, this.#root)
-    this.#scan = new Scan(endpoint, digester, lengthBytes)
+    this.#scan = new Scan(endpoint, digester, range)
   }
 
   async run(): Promise<DestinationResult> {
@@ -92,6 +117,7 @@ class DestinationRun {
       if (first !== null) return
       first = { error }
       this.#retention.fail(error)
+      this.#unpacked.fail(error)
       this.#writes.fail(error)
       this.#pass.channel.fail(toSyncError(error))
     }
@@ -99,6 +125,7 @@ class DestinationRun {
     writing.catch(failAll)
     try {
       const sourceSays = await this.#receive()
+      if (sourceSays.endBlock < this.#geometry.endBlock) await this.#cut()
       await announcing
       this.#writes.end()
       await writing
@@ -128,7 +155,8 @@ class DestinationRun {
 
   #finish(sourceSays: FinishMessage): DestinationResult {
     const { channel, disk, mode, operand } = this.#pass
-    const root = this.#root.finish()
+    const endBytes = this.#geometry.range.offset + this.#geometry.bytesBelow(sourceSays.endBlock)
+    const { root, sections } = this.#root.finish(endBytes)
     if (mode === 'write' && root !== sourceSays.root) {
       throw new SyncError(
         'verify/mismatch',
@@ -140,11 +168,25 @@ class DestinationRun {
       )
     }
     channel.post(FRAME.finished, disk, encodeControl({ root, readBytes: this.#scan.readBytes }))
-    return { root, sourceSays, readBytes: this.#scan.readBytes }
+    return { root, sections, sourceSays, readBytes: this.#scan.readBytes }
+  }
+
+  async #cut(): Promise<void> {
+    this.#isCut = true
+    this.#retention.fail(new Error('the pass was cut short'))
+    await this.#scan.stop()
   }
 
   /** Own runs, as they are ready, to the source; what it has not decided is kept within RETAINED_BYTES. */
   async #announce(): Promise<void> {
+    try {
+      await this.#announceAll()
+    } catch (error) {
+      if (!this.#isCut) throw error
+    }
+  }
+
+  async #announceAll(): Promise<void> {
     const { channel, disk } = this.#pass
     for await (const runs of this.#batches()) {
       const [first] = runs
@@ -191,16 +233,22 @@ class DestinationRun {
       const frame = await channel.receive()
       if (frame.disk !== disk)
         throw protocolError(`${frameName(frame.type)} frame for disk ${frame.disk} during disk ${disk}`)
-      if (frame.type === FRAME.data) this.#accept(frame)
+      if (frame.type === FRAME.data) await this.#accept(frame)
       else if (frame.type === FRAME.mark) this.#mark(decodeMark(frame.body))
       else if (frame.type === FRAME.refine) this.#answer(decodeRefine(frame.body))
       else if (frame.type === FRAME.finish) {
-        if (this.#root.blocks !== this.#geometry.totalBlocks) {
-          throw protocolError(`finish after block ${this.#root.blocks} of ${this.#geometry.totalBlocks}`)
-        }
-        return decodeFinish(frame.body)
+        return this.#checkedFinish(decodeFinish(frame.body))
       } else throw protocolError(`${frameName(frame.type)} frame in the middle of a pass`)
     }
+  }
+
+  #checkedFinish(finish: FinishMessage): FinishMessage {
+    const { endBlock, blockBytes } = this.#geometry
+    if (this.#root.blocks !== finish.endBlock)
+      throw protocolError(`finish at block ${finish.endBlock} after block ${this.#root.blocks}`)
+    if (finish.endBlock !== endBlock && (finish.endBlock * blockBytes) % SECTION_BYTES !== 0)
+      throw protocolError(`finish at block ${finish.endBlock} of ${endBlock}`)
+    return finish
   }
 
   #mark(block: number): void {
@@ -224,16 +272,18 @@ class DestinationRun {
   }
 
   /** Checks and digests what arrived; the write itself follows in order. */
-  #accept(frame: Frame): void {
+  async #accept(frame: Frame): Promise<void> {
     if (this.#pass.mode !== 'write') throw protocolError('data frame in a pass that only compares')
-    const { lengthBytes, leafBytes } = this.#geometry
-    const { records, payload } = decodeData(frame.body)
+    const { endBytes, leafBytes } = this.#geometry
+    const { records, codec, payload: packed, rawBytes } = decodeData(frame.body)
+    // What comes behind it waits: marks count on what was digested before them.
+    const payload = codec === CODEC_ID.none ? packed : await this.#unpack(codec, packed, rawBytes)
     let payloadAt = 0
     for (const { kind, offset, length } of records) {
       const end = offset + length
-      if (offset < this.#lastEnd || end > lengthBytes)
+      if (offset < this.#lastEnd || end > endBytes)
         throw protocolError(`data for ${offset}+${length}, out of order or outside the disk`)
-      if (offset % leafBytes !== 0 || (end % leafBytes !== 0 && end !== lengthBytes))
+      if (offset % leafBytes !== 0 || (end % leafBytes !== 0 && end !== endBytes))
         throw protocolError(`data for ${offset}+${length}, off the grid`)
       this.#lastEnd = end
       this.#retained.patch(
@@ -245,7 +295,12 @@ class DestinationRun {
     }
     this.#receivedBytes += payload.length
     this.#writing += 1
-    this.#writes.put(frame)
+    this.#writes.put({ frame, records, payload, unpackedBytes: codec === CODEC_ID.none ? 0 : rawBytes })
+  }
+
+  async #unpack(codec: Exclude<CodecId, 0>, packed: Buffer, rawBytes: number): Promise<Buffer> {
+    await this.#unpacked.reserve(rawBytes)
+    return await decompress(codec, packed, rawBytes)
   }
 
   #report(block: number): void {
@@ -257,20 +312,36 @@ class DestinationRun {
     })
   }
 
+  /** Several frames are being written at once (they never overlap); their credit goes back in order. */
   async #write(): Promise<void> {
-    const { channel, endpoint } = this.#pass
-    for (let frame = await this.#writes.shift(); frame !== undefined; frame = await this.#writes.shift()) {
-      const { records, payload } = decodeData(frame.body)
-      const ranges = records.filter((record) => record.kind === 'data')
-      this.#written = true
-      if (ranges.length > 0) await endpoint.write(ranges, payload)
-      for (const record of records) {
-        if (record.kind === 'zero') await endpoint.zero(record)
+    const underWay: (Arrived & { writing: Promise<void> })[] = []
+    try {
+      for (let next = await this.#writes.shift(); next !== undefined; next = await this.#writes.shift()) {
+        const writing = this.#writeRecords(next)
+        writing.catch(() => undefined) // awaited below, in order
+        underWay.push({ ...next, writing })
+        while (underWay.length >= WRITE_DEPTH || (underWay.length > 0 && this.#writes.ready === 0)) {
+          const oldest = underWay.shift()
+          if (oldest === undefined) break
+          await oldest.writing
+          this.#pass.channel.release(oldest.frame)
+          if (oldest.unpackedBytes > 0) this.#unpacked.restore(1, oldest.unpackedBytes)
+          this.#writing -= 1
+        }
+        if (this.#writing === 0) this.#report(this.#markedBlock)
       }
-      channel.release(frame)
-      this.#writing -= 1
-      if (this.#writing === 0) this.#report(this.#markedBlock)
+    } finally {
+      await Promise.allSettled(underWay.map(({ writing }) => writing))
     }
+  }
+
+  async #writeRecords({ records, payload }: Arrived): Promise<void> {
+    const { endpoint } = this.#pass
+    const ranges = records.filter((record) => record.kind === 'data')
+    this.#written = true
+    if (ranges.length > 0) await endpoint.write(ranges, payload)
+    const zeros = records.filter((record) => record.kind === 'zero')
+    if (zeros.length > 0) await endpoint.zero(zeros)
   }
 }
 

@@ -5,25 +5,31 @@ import type { Geometry, Range } from '../digest/digester.js'
 /** Leaves whose digests make one group digest: the step between a block and its leaves. */
 export const GROUP_LEAVES = 16
 
+/** `range` of a disk, from a block boundary. Block and leaf numbers count from the start of the disk. */
 export class PassGeometry {
-  readonly lengthBytes: number
+  readonly range: Range
   readonly blockBytes: number
   readonly leafBytes: number
   readonly leavesPerBlock: number
-  readonly totalBlocks: number
+  readonly firstBlock: number
+  readonly endBlock: number
+  /** Where the range ends; its last block may be short there. */
+  readonly endBytes: number
 
-  constructor(geometry: Geometry, lengthBytes: number) {
-    this.lengthBytes = lengthBytes
+  constructor(geometry: Geometry, range: Range) {
+    this.range = range
     this.blockBytes = geometry.blockBytes
     this.leafBytes = geometry.leafBytes
     this.leavesPerBlock = geometry.blockBytes / geometry.leafBytes
-    this.totalBlocks = Math.ceil(lengthBytes / geometry.blockBytes)
+    this.endBytes = range.offset + range.length
+    this.firstBlock = range.offset / geometry.blockBytes
+    this.endBlock = Math.ceil(this.endBytes / geometry.blockBytes)
   }
 
   /** Bytes of `blockCount` blocks from `firstBlock` on. */
   blocks(firstBlock: number, blockCount: number): Range {
     const offset = firstBlock * this.blockBytes
-    return { offset, length: Math.min(blockCount * this.blockBytes, this.lengthBytes - offset) }
+    return { offset, length: Math.min(blockCount * this.blockBytes, this.endBytes - offset) }
   }
 
   /** Leaves in block `block`; fewer in the last one. */
@@ -34,15 +40,15 @@ export class PassGeometry {
   /** Bytes of the leaves [firstLeaf, endLeaf) of block `block`. */
   leaves(block: number, firstLeaf: number, endLeaf: number): Range {
     const offset = block * this.blockBytes + firstLeaf * this.leafBytes
-    return { offset, length: Math.min((endLeaf - firstLeaf) * this.leafBytes, this.lengthBytes - offset) }
+    return { offset, length: Math.min((endLeaf - firstLeaf) * this.leafBytes, this.endBytes - offset) }
   }
 
   groupCount(block: number): number {
     return Math.ceil(this.leafCount(block) / GROUP_LEAVES)
   }
 
-  /** Bytes done when everything below block `block` is. */
+  /** Bytes of the range done when everything in it below block `block` is. */
   bytesBelow(block: number): number {
-    return Math.min(block * this.blockBytes, this.lengthBytes)
+    return Math.min(block * this.blockBytes, this.endBytes) - this.range.offset
   }
 }

@@ -2,25 +2,44 @@
 
 import type { Digester } from '../digest/digester.js'
 import type { SyncOptions } from '../options.js'
+import type { Channel } from '../wire/channel.js'
 import type { FinishMessage } from '../wire/control.js'
 import type { DestinationProgress } from './destination.js'
-import type { DiskPair, DiskReport, RunHooks } from './report.js'
+import type { BlockCounts, DiskPair, DiskReport, RunHooks } from './report.js'
 import type { Session } from './session.js'
 import type { SourceProgress } from './source.js'
 
 /** Least time between two progress events. */
 export const PROGRESS_INTERVAL_MS = 100
 
+/** What one pass of the disk has come to so far. */
+type Part = BlockCounts & {
+  doneBytes: number
+  sentBytes: number
+  zeroedBytes: number
+  readBytes: DiskReport['readBytes']
+}
+
+/** How a pass tells how far it is: by the half that runs in this process. */
+export type PartMeter = Readonly<{
+  sourceProgress: (progress: SourceProgress) => void
+  destinationProgress: (progress: DestinationProgress) => void
+  /** All of its range is done. */
+  finished: (said: FinishMessage, destinationReadBytes: number, rangeBytes: number) => void
+  doneBytes: () => number
+}>
+
 export class DiskMeter {
   readonly #report: DiskReport
   readonly #index: number
   readonly #count: number
   readonly #hooks: RunHooks
-  #doneBytes = 0
+  readonly #parts: Part[] = []
   #startMs = 0
   #lastMs = 0
+  /** Channels of the run, and what had crossed them before this disk began. */
+  #channels: readonly Channel[] = []
   #wireBefore = { sent: 0, received: 0 }
-  #session: Session | null = null
   #digest: Omit<NonNullable<DiskReport['digest']>, 'root'> | null = null
 
   constructor(pair: DiskPair, index: number, count: number, options: SyncOptions, hooks: RunHooks) {
@@ -51,13 +70,21 @@ export class DiskMeter {
       native: { source: false, destination: false },
       transport: 'local',
       cipher: null,
+      lanes: 0,
+      compression: null,
     }
   }
 
-  connected(session: Session, nearNative: boolean, push: boolean): void {
+  connected(
+    session: Session,
+    nearNative: boolean,
+    push: boolean,
+    compression: DiskReport['compression'],
+  ): void {
     const { connection, far } = session
     this.#report.transport = connection.kind
     this.#report.cipher = connection.cipher
+    this.#report.compression = compression
     this.#report.native = push
       ? { source: nearNative, destination: far.native }
       : { source: far.native, destination: nearNative }
@@ -71,50 +98,67 @@ export class DiskMeter {
     this.#report.different = created || lengthened
   }
 
-  started(session: Session, digester: Digester): void {
-    const { channel } = session
+  /** `channels`: of all lanes of the run; more may be added to it later. */
+  started(channels: readonly Channel[], digester: Digester): void {
     const { algorithm, seed, geometry } = digester.parameters
-    this.#session = session
+    this.#channels = channels
     this.#startMs = performance.now()
     // The first disk also answers for what the session cost before it.
-    this.#wireBefore =
-      this.#index === 0
-        ? { sent: 0, received: 0 }
-        : { sent: channel.wireBytesSent, received: channel.wireBytesReceived }
+    if (this.#index > 0) this.#wireBefore = this.#wireBytes()
     this.#report.state = 'partial'
     this.#digest = { algorithm, seed: Buffer.from(seed).toString('hex'), ...geometry }
   }
 
-  readonly sourceProgress = (progress: SourceProgress): void => {
-    const { doneBytes, ...counts } = progress
-    Object.assign(this.#report, counts)
-    this.#advance(doneBytes)
+  /** Of all parts together. */
+  get doneBytes(): number {
+    return this.#parts.reduce((sum, part) => sum + part.doneBytes, 0)
   }
 
-  readonly destinationProgress = (progress: DestinationProgress): void => {
-    this.#report.sentBytes = progress.receivedBytes
-    this.#report.sameBlocks = progress.unchangedBlocks
-    this.#report.differentBlocks = progress.changedBlocks
-    this.#advance(progress.doneBytes)
+  /** For one more pass over a part of the disk. */
+  part(): PartMeter {
+    const part: Part = {
+      doneBytes: 0,
+      sameBlocks: 0,
+      differentBlocks: 0,
+      zeroBlocks: 0,
+      skippedBlocks: 0,
+      sentBytes: 0,
+      zeroedBytes: 0,
+      readBytes: { source: 0, destination: 0 },
+    }
+    this.#parts.push(part)
+    return {
+      sourceProgress: (progress) => {
+        Object.assign(part, progress)
+        this.#advance()
+      },
+      destinationProgress: ({ doneBytes, receivedBytes, unchangedBlocks, changedBlocks }) => {
+        const counts = {
+          sentBytes: receivedBytes,
+          sameBlocks: unchangedBlocks,
+          differentBlocks: changedBlocks,
+        }
+        Object.assign(part, counts, { doneBytes })
+        this.#advance()
+      },
+      finished: (said, destinationReadBytes, rangeBytes) => {
+        const { sameBlocks, differentBlocks, zeroBlocks, skippedBlocks, sentBytes, zeroedBytes } = said
+        const counts = { sameBlocks, differentBlocks, zeroBlocks, skippedBlocks, sentBytes, zeroedBytes }
+        const readBytes = { source: said.readBytes, destination: destinationReadBytes }
+        Object.assign(part, counts, { readBytes, doneBytes: rangeBytes })
+        this.#advance()
+      },
+      doneBytes: () => part.doneBytes,
+    }
   }
 
-  finished(session: Session, said: FinishMessage, readBytes: DiskReport['readBytes'], root: string): void {
-    const { sameBlocks, differentBlocks, zeroBlocks, skippedBlocks, sentBytes, zeroedBytes } = said
+  /** All parts are done: `root` is the source's over the whole disk, `equal` whether the destination has the same. */
+  finished(root: string, isEqual: boolean): void {
     const report = this.#report
-    Object.assign(report, {
-      sameBlocks,
-      differentBlocks,
-      zeroBlocks,
-      skippedBlocks,
-      sentBytes,
-      zeroedBytes,
-      readBytes,
-    })
+    this.#sum()
     report.state = 'done'
-    report.different ||= differentBlocks + zeroBlocks > 0 || said.root !== root
-    report.digest = this.#digest === null ? null : { ...this.#digest, root: said.root }
-    this.#session = session
-    this.#doneBytes = report.sizeBytes
+    report.different ||= report.differentBlocks + report.zeroBlocks > 0 || !isEqual
+    report.digest = this.#digest === null ? null : { ...this.#digest, root }
     this.#emit()
   }
 
@@ -123,16 +167,41 @@ export class DiskMeter {
     return this.#report
   }
 
-  #advance(doneBytes: number): void {
-    this.#doneBytes = doneBytes
+  #advance(): void {
     if (performance.now() - this.#lastMs >= PROGRESS_INTERVAL_MS) this.#emit()
   }
 
+  #sum(): void {
+    const of = (value: (part: Part) => number): number =>
+      this.#parts.reduce((sum, part) => sum + value(part), 0)
+    Object.assign(this.#report, {
+      sameBlocks: of((part) => part.sameBlocks),
+      differentBlocks: of((part) => part.differentBlocks),
+      zeroBlocks: of((part) => part.zeroBlocks),
+      skippedBlocks: of((part) => part.skippedBlocks),
+      sentBytes: of((part) => part.sentBytes),
+      zeroedBytes: of((part) => part.zeroedBytes),
+      readBytes: {
+        source: of((part) => part.readBytes.source),
+        destination: of((part) => part.readBytes.destination),
+      },
+    })
+  }
+
+  #wireBytes(): { sent: number; received: number } {
+    return {
+      sent: this.#channels.reduce((sum, channel) => sum + channel.wireBytesSent, 0),
+      received: this.#channels.reduce((sum, channel) => sum + channel.wireBytesReceived, 0),
+    }
+  }
+
   #measure(): void {
-    const channel = this.#session?.channel
+    const { sent, received } = this.#wireBytes()
+    this.#sum()
     this.#report.durationMs = Math.round(performance.now() - this.#startMs)
-    this.#report.wireBytesSent = (channel?.wireBytesSent ?? 0) - this.#wireBefore.sent
-    this.#report.wireBytesReceived = (channel?.wireBytesReceived ?? 0) - this.#wireBefore.received
+    this.#report.wireBytesSent = sent - this.#wireBefore.sent
+    this.#report.wireBytesReceived = received - this.#wireBefore.received
+    this.#report.lanes = Math.max(this.#report.lanes, this.#channels.length)
   }
 
   #emit(): void {
@@ -154,7 +223,7 @@ export class DiskMeter {
       diskCount: this.#count,
       source,
       destination,
-      doneBytes: this.#doneBytes,
+      doneBytes: this.doneBytes,
       totalBytes: sizeBytes,
       sentBytes,
       sameBlocks,

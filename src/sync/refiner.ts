@@ -115,11 +115,10 @@ export class Refiner {
     const ours = Buffer.allocUnsafe(theirs.length)
     this.#digester.digestItems(target.leaves, GROUP_LEAVES * digestBytes, ours)
     const found: { target: RefinedBlock; group: number }[] = []
-    for (let group = 0; group * digestBytes < theirs.length; group += 1) {
-      const at = group * digestBytes
-      if (ours.compare(theirs, at, at + digestBytes, at, at + digestBytes) !== 0)
-        found.push({ target, group })
-    }
+    const different = new Uint8Array(theirs.length / digestBytes)
+    markDifferent(ours, theirs, digestBytes, different)
+    for (let group = different.indexOf(1); group !== -1; group = different.indexOf(1, group + 1))
+      found.push({ target, group })
     target.groupsLeft = found.length
     if (found.length === 0) target.settle()
     return found
@@ -128,12 +127,8 @@ export class Refiner {
   #compareLeaves(target: RefinedBlock, group: number, theirs: Buffer): void {
     const { digestBytes } = this.#digester
     const first = group * GROUP_LEAVES
-    for (let leaf = 0; leaf * digestBytes < theirs.length; leaf += 1) {
-      const at = leaf * digestBytes
-      const own = (first + leaf) * digestBytes
-      if (target.leaves.compare(theirs, at, at + digestBytes, own, own + digestBytes) !== 0)
-        target.different[first + leaf] = 1
-    }
+    const own = target.leaves.subarray(first * digestBytes, first * digestBytes + theirs.length)
+    markDifferent(own, theirs, digestBytes, target.different.subarray(first))
     target.groupsLeft -= 1
     if (target.groupsLeft === 0) target.settle()
   }
@@ -156,4 +151,30 @@ export class Refiner {
       this.#channel.post(FRAME.refine, this.#disk, encodeRefine(level, wire))
     }
   }
+}
+
+/**
+ * Sets `flags[index]` where digest `index` of two slabs of the same length is not equal. There are millions of these
+ * comparisons, and four numbers are compared in less time than a call takes.
+ */
+function markDifferent(ours: Buffer, theirs: Buffer, digestBytes: number, flags: Uint8Array): void {
+  const ownWords = wordsOf(ours)
+  const theirWords = wordsOf(theirs)
+  const words = digestBytes / WORD_BYTES
+  for (let at = 0, index = 0; at < ownWords.length; at += words, index += 1) {
+    for (let word = at; word < at + words; word += 1) {
+      if (ownWords[word] === theirWords[word]) continue
+      flags[index] = 1
+      break
+    }
+  }
+}
+
+/** Every digest is a multiple of it. */
+const WORD_BYTES = Int32Array.BYTES_PER_ELEMENT
+
+/** The same bytes as numbers; copied only where they do not begin on a word. */
+function wordsOf({ buffer, byteOffset, length }: Buffer): Int32Array {
+  if (byteOffset % WORD_BYTES === 0) return new Int32Array(buffer, byteOffset, length / WORD_BYTES)
+  return new Int32Array(buffer.slice(byteOffset, byteOffset + length))
 }

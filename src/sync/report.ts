@@ -2,7 +2,7 @@
 
 import type { AlgorithmName } from '../digest/digester.js'
 import type { SyncError } from '../errors.js'
-import type { FarSide } from '../transport/transport.js'
+import type { Connection, FarSide } from '../transport/transport.js'
 
 /** One end of a pair: a path here (`at.kind` local) or on a host. `typed` is the operand as the user wrote it. */
 export type Operand = Readonly<{ at: FarSide; path: string; typed: string }>
@@ -53,6 +53,10 @@ export type DiskReport = BlockCounts & {
   native: { source: boolean; destination: boolean }
   transport: 'local' | 'openssh' | 'ssh2'
   cipher: string | null
+  /** Connections that took part, the first one included. */
+  lanes: number
+  /** The codec that was agreed on; null where nothing was to be compressed. */
+  compression: string | null
 }
 
 /** Disks in the order they were asked for; `error` is why the run ended early, or null. */
@@ -78,10 +82,14 @@ export type Progress = Readonly<{
 export type RunHooks = Readonly<{
   /** Called at most PROGRESS_INTERVAL_MS apart and once at the end of each disk. */
   onProgress?: (progress: Progress) => void
+  /** A sentence for who asked for more words (-v). */
+  onDetail?: (text: string) => void
   /** A sentence a user should see though the run goes on. */
   onWarning?: (text: string) => void
   /** A line the far end (or ssh) printed on stderr. */
   onStderrLine?: (line: string) => void
   /** Aborting it ends the run cleanly at both ends; `reason` is the SyncError to report. */
   signal?: AbortSignal
+  /** A far end that was started already: the first to ask gets it, and ends it; null from then on. */
+  takeConnection?: () => Promise<Connection> | null
 }>

@@ -34,7 +34,7 @@ export class Retained {
   readonly #root: Root
   #entries: Entry[] = []
   #head = 0
-  #announcedBlocks = 0
+  #announcedBlocks: number
   #changedSlabBytes = 0
   /** Decided blocks that were changed, and that were not. */
   readonly counts = { changedBlocks: 0, unchangedBlocks: 0 }
@@ -44,6 +44,7 @@ export class Retained {
     this.#geometry = geometry
     this.#zeros = zeros
     this.#root = root
+    this.#announcedBlocks = geometry.firstBlock
   }
 
   /** Memory a run takes until it is decided: its leaf digests, and the objects around them. */

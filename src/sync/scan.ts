@@ -23,8 +23,8 @@ export const SPAN_BYTES = 32 << 20
 const MAX_HOLE_BLOCKS = 1 << 20
 /** Calls under way at once for cached files: memory bandwidth is used up by the cores there are. */
 const CACHED_DEPTH = Math.min(2, availableParallelism())
-/** Calls under way at once for direct reads: the device wants a queue. */
-const DIRECT_DEPTH = 4
+/** Calls under way at once where the device itself is read: it wants a queue. */
+const DEVICE_DEPTH = 4
 /** Leaf digests that may be ready and not consumed. */
 export const AHEAD_SLAB_BYTES = 16 << 20
 /** A run without a slab still counts a little, so that their number is bounded too. */
@@ -37,20 +37,30 @@ export class Scan {
   skip: ((range: Range) => boolean) | null = null
   readonly #endpoint: Endpoint
   readonly #digester: Digester
-  readonly lengthBytes: number
+  readonly range: Range
   readonly #ready = new BoundedQueue<Run>(AHEAD_SLAB_BYTES)
   readonly #done: Promise<void>
   #stopped = false
+  /** Of a file: what was read last was not in the page cache. */
+  #isCold = false
 
   /** Starts reading at once. `stop` must be called and awaited before the endpoint is closed. */
-  constructor(endpoint: Endpoint, digester: Digester, lengthBytes: number) {
+  constructor(endpoint: Endpoint, digester: Digester, range: Range) {
     this.#endpoint = endpoint
     this.#digester = digester
-    this.lengthBytes = lengthBytes
+    this.range = range
     this.#done = this.#pump().then(
       () => this.#ready.end(),
       (error: unknown) => this.#ready.fail(error),
     )
+  }
+
+  get #depth(): number {
+    return this.#endpoint.info.direct || this.#isCold ? DEVICE_DEPTH : CACHED_DEPTH
+  }
+
+  get #endBytes(): number {
+    return this.range.offset + this.range.length
   }
 
   /** Runs that `next` would give without waiting. */
@@ -72,14 +82,13 @@ export class Scan {
 
   async #pump(): Promise<void> {
     const underWay: Promise<readonly Run[]>[] = []
-    const depth = this.#endpoint.info.direct ? DIRECT_DEPTH : CACHED_DEPTH
     try {
       for await (const span of this.#plan()) {
         if (this.#stopped) return
         const reading = this.#read(span)
         reading.catch(() => undefined) // awaited below, in order; this only keeps a later one from being called unhandled
         underWay.push(reading)
-        if (underWay.length >= depth) await this.#deliver(underWay.shift())
+        while (underWay.length >= this.#depth) await this.#deliver(underWay.shift())
       }
       while (underWay.length > 0) await this.#deliver(underWay.shift())
     } finally {
@@ -116,12 +125,12 @@ export class Scan {
   /** Holes as they are, data cut into spans; a block that has both is data. */
   async *#intervals(): AsyncGenerator<Blocks & { kind: 'data' | 'hole' }> {
     const { blockBytes } = this.#digester.parameters.geometry
-    const endBlock = Math.ceil(this.lengthBytes / blockBytes)
+    const endBlock = Math.ceil(this.#endBytes / blockBytes)
     const spanBlocks = Math.max(1, Math.floor(SPAN_BYTES / blockBytes))
     // [from, to) is data found and not given out yet; everything below `from` was given out.
-    let from = 0
-    let to = 0
-    for await (const extent of this.#endpoint.extents({ offset: 0, length: this.lengthBytes })) {
+    let from = this.range.offset / blockBytes
+    let to = from
+    for await (const extent of this.#endpoint.extents(this.range)) {
       if (extent.kind === 'hole' || extent.length === 0) continue
       const first = Math.max(to, Math.floor(extent.offset / blockBytes))
       const end = Math.ceil((extent.offset + extent.length) / blockBytes)
@@ -144,10 +153,11 @@ export class Scan {
     if (span.kind === 'hole') return [{ kind: 'hole', firstBlock, blockCount }]
     const { geometry } = this.#digester.parameters
     const offset = firstBlock * geometry.blockBytes
-    const length = Math.min(blockCount * geometry.blockBytes, this.lengthBytes - offset)
+    const length = Math.min(blockCount * geometry.blockBytes, this.#endBytes - offset)
     if (this.skip?.({ offset, length }) === true) return [{ kind: 'unread', firstBlock, blockCount }]
     const digests = spanDigests(geometry, this.#digester.digestBytes, length)
-    await this.#endpoint.digestSpan({ offset, length }, this.#digester, digests)
+    const { coldBytes } = await this.#endpoint.digestSpan({ offset, length }, this.#digester, digests)
+    this.#isCold = coldBytes * 2 > length
     this.readBytes += length
     return splitZeros(firstBlock, blockCount, digests, this.#digester)
   }

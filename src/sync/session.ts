@@ -3,21 +3,23 @@
 
 import { randomBytes } from 'node:crypto'
 
+import { availableCodecs } from '../codec/open.js'
 import type { AlgorithmName } from '../digest/digester.js'
 import { SEED_BYTES } from '../digest/digester.js'
 import { availableAlgorithms } from '../digest/open.js'
 import { SyncError, toSyncError } from '../errors.js'
 import type { NativeCore } from '../native.js'
 import type { SyncOptions } from '../options.js'
-import { connect } from '../transport/open.js'
 import type { Connection, FarSide } from '../transport/transport.js'
 import { Channel } from '../wire/channel.js'
 import type { OpenedMessage, OpenMessage } from '../wire/control.js'
-import { decodeOpened, encodeControl } from '../wire/control.js'
-import { FRAME } from '../wire/frame.js'
+import { decodeMark, encodeMark, encodeRate } from '../wire/bodies.js'
+import { decodeInvited, decodeOpened, encodeOpen } from '../wire/control.js'
+import { FRAME, frameName, type FrameType, protocolError } from '../wire/frame.js'
 import type { Banner } from '../wire/handshake.js'
 import { agreeVersion, encodeBanner, ownBanner, readBanner } from '../wire/handshake.js'
 import type { RunHooks } from './report.js'
+import { startFar } from './start-far.js'
 
 /** How long the far end may take to flush and go after its input ended. */
 export const GOODBYE_TIMEOUT_MS = 30_000
@@ -30,17 +32,25 @@ export class Session implements AsyncDisposable {
   /** One seed for every pass of the session that compares content for the first time. */
   readonly seed: Uint8Array
 
+  /** Who waits for an answer that comes at any time, in the order of asking. */
+  readonly #asked = new Map<FrameType, ((body: Buffer) => void)[]>()
+
   constructor(connection: Connection, channel: Channel, far: Banner, protocol: number, seed: Uint8Array) {
     this.connection = connection
     this.channel = channel
     this.far = far
     this.protocol = protocol
     this.seed = seed
+    channel.onAside = ({ type, body }) => {
+      const answer = this.#asked.get(type)?.shift()
+      if (answer === undefined) throw protocolError(`${frameName(type)} frame that nobody asked for`)
+      answer(body)
+    }
   }
 
   /** Asks for a disk; the answer is taken by `opened`, in order, so that several can be asked for at once. */
   open(disk: number, message: OpenMessage): void {
-    this.channel.post(FRAME.open, disk, encodeControl(message))
+    this.channel.post(FRAME.open, disk, encodeOpen(message))
   }
 
   async opened(): Promise<OpenedMessage> {
@@ -51,9 +61,45 @@ export class Session implements AsyncDisposable {
   /** Measures one round trip, in milliseconds. */
   async roundTripMs(): Promise<number> {
     const startMs = performance.now()
+    const answer = this.#ask(FRAME.pong)
     this.channel.post(FRAME.ping, 0, Buffer.alloc(8))
-    await this.channel.expect(FRAME.pong)
+    await answer
     return performance.now() - startMs
+  }
+
+  /** What admits further lanes to the disks that are open in this session. */
+  async invite(): Promise<string> {
+    const answer = this.#ask(FRAME.invited)
+    this.channel.post(FRAME.invite, 0)
+    return decodeInvited(await answer).lane
+  }
+
+  /** Asks the far source to end its pass over `disk` at `block`; resolves with where it will (SourceHandle.limitTo). */
+  async limit(disk: number, block: number): Promise<number> {
+    const answer = this.#ask(FRAME.limited)
+    this.channel.post(FRAME.limit, disk, encodeMark(block))
+    return decodeMark(await answer)
+  }
+
+  /** The rate at which the far source may send from now on. */
+  setRate(bytesPerSecond: number | null): void {
+    this.channel.post(FRAME.rate, 0, encodeRate(bytesPerSecond))
+  }
+
+  /** The body of the next answer of a type; rejects when the channel fails. */
+  #ask(type: FrameType): Promise<Buffer> {
+    const { failed } = this.channel
+    return new Promise((resolve, reject) => {
+      const onFail = (): void => reject(toSyncError(failed.reason))
+      if (failed.aborted) return onFail()
+      failed.addEventListener('abort', onFail, { once: true })
+      const waiting = this.#asked.get(type) ?? []
+      this.#asked.set(type, waiting)
+      waiting.push((body) => {
+        failed.removeEventListener('abort', onFail)
+        resolve(body)
+      })
+    })
   }
 
   /** Ends a session that did all it was to do. Rejects where the far end does not end well. */
@@ -109,8 +155,8 @@ export async function openSession(
   hooks: RunHooks,
 ): Promise<Session> {
   const { signal } = hooks
-  const serveArguments = options.native === 'auto' ? [] : [`--native=${options.native}`]
-  const starting = connect(far, { ...options.transport, serveArguments }, hooks.onStderrLine ?? ignoreLine)
+  const starting =
+    hooks.takeConnection?.() ?? startFar(far, options, native, hooks.onStderrLine ?? ignoreLine)
   const connection = await unlessAborted(starting, signal)
   const onAbort = (): void => connection.kill()
   signal?.addEventListener('abort', onAbort, { once: true })
@@ -178,7 +224,9 @@ async function greet(
         'a shell start-up file there writes to stdout; they were skipped',
     )
   }
-  connection.output.write(encodeBanner(ownBanner('client', native !== null, availableAlgorithms(native))))
+  connection.output.write(
+    encodeBanner(ownBanner('client', native !== null, availableAlgorithms(native), availableCodecs())),
+  )
   return new Session(
     connection,
     new Channel(connection.input, connection.output, rest),

@@ -1,8 +1,9 @@
 // Source half of a pass: the destination's digests come in, its own disk is digested at the same time, and only the
 // leaves that differ go out, in the order of the disk. Never writes to its endpoint.
 
-import type { Digester } from '../digest/digester.js'
-import { Root } from '../digest/root.js'
+import type { Compressor } from '../codec/compressor.js'
+import type { Digester, Range } from '../digest/digester.js'
+import { Root, SECTION_BYTES } from '../digest/root.js'
 import { ZeroDigests } from '../digest/zero.js'
 import type { Endpoint } from '../endpoint/endpoint.js'
 import { SyncError, toSyncError } from '../errors.js'
@@ -15,11 +16,11 @@ import { FRAME, frameName, MAX_DATA_PAYLOAD_BYTES, protocolError } from '../wire
 import { BoundedQueue } from '../wire/queue.js'
 import { Announced } from './announced.js'
 import { type Batch, Batcher, type Outcome } from './batch.js'
-import { CompareContext, type Decision, decide, slabBytesOf, type TheirRun } from './compare.js'
+import { clip, CompareContext, type Decision, decide, slabBytesOf, type TheirRun } from './compare.js'
 import { PassGeometry } from './geometry.js'
 import { Refiner } from './refiner.js'
 import type { BlockCounts } from './report.js'
-import type { Throttle } from './throttle.js'
+import type { Throttle } from '../rate/throttle.js'
 import { type Run, Scan } from './scan.js'
 
 /** Leaf digests of blocks that wait for answers: as much as the destination keeps. */
@@ -42,18 +43,41 @@ export type SourcePass = Readonly<{
   endpoint: Endpoint
   digester: Digester
   mode: 'write' | 'compare'
-  lengthBytes: number
-  throttle: Throttle | null
+  /** From a section boundary. */
+  range: Range
+  throttle: Throttle
+  /** Null where payload is sent as it is. */
+  compressor: Compressor | null
   /** A scan that was started before the far end was ready, with this digester; else one is made. */
   scan: Scan | null
   onProgress?: (progress: SourceProgress) => void
 }>
 
-export type SourceResult = Readonly<{ said: FinishMessage; destination: FinishedMessage }>
+/** `sections` are the section digests of what was gone over: [start of the range, block `said.endBlock`). */
+export type SourceResult = Readonly<{ said: FinishMessage; destination: FinishedMessage; sections: Buffer }>
 
-/** Runs the pass to its end. Rejects with the first error of either side; by then nothing is being read any more. */
+/** A pass that is under way. */
+export type SourceHandle = Readonly<{
+  /** Rejects with the first error of either side; by then nothing is being read any more. */
+  done: Promise<SourceResult>
+  /**
+   * Ends the pass at `block` instead of the end of its range, or at the first section boundary behind what is on its way
+   * already. Gives back where it will end: from there on nothing was and nothing will be sent.
+   */
+  limitTo: (block: number) => number
+}>
+
+/** Begins a pass. */
+export function beginSource(pass: SourcePass): SourceHandle {
+  const run = new SourceRun(pass)
+  const done = run.run()
+  done.catch(() => undefined) // whoever began it awaits it too
+  return { done, limitTo: (block) => run.limitTo(block) }
+}
+
+/** Runs a pass to its end. */
 export async function runSource(pass: SourcePass): Promise<SourceResult> {
-  return await new SourceRun(pass).run()
+  return await beginSource(pass).done
 }
 
 class SourceRun {
@@ -70,9 +94,15 @@ class SourceRun {
   readonly #readings = new Set<Promise<void>>()
   readonly #announced: Announced
   #failed: { error: unknown } | null = null
+  /** Where the pass ends: lowered by limitTo. */
+  #endBlock: number
+  /** Everything below it was taken up by stage 2. */
+  #takenBlock: number
+  /** What is behind #endBlock is neither compared nor sent any more. */
+  #isCut = false
   /** Aborted when the pass fails: a wait for the rate may be minutes. */
   readonly #ended = new AbortController()
-  #said: FinishMessage | null = null
+  #said: { message: FinishMessage; sections: Buffer } | null = null
   readonly #unacknowledged: number[] = []
   #markedBlock = 0
   /** Read while sending, of what the scan left unread. */
@@ -87,15 +117,17 @@ class SourceRun {
   }
 
   constructor(pass: SourcePass) {
-    const { channel, disk, digester, endpoint, lengthBytes } = pass
-    const zeros = new ZeroDigests(digester, lengthBytes)
+    const { channel, disk, digester, endpoint, range } = pass
+    const zeros = new ZeroDigests(digester, range.offset + range.length)
     this.#pass = pass
-    this.#geometry = new PassGeometry(digester.parameters.geometry, lengthBytes)
-    this.#root = new Root(digester, zeros, lengthBytes)
+    this.#geometry = new PassGeometry(digester.parameters.geometry, range)
+    this.#endBlock = this.#geometry.endBlock
+    this.#takenBlock = this.#geometry.firstBlock
+    this.#root = new Root(digester, zeros, range)
     this.#refiner = new Refiner(channel, disk, digester, this.#geometry)
-    this.#batcher = new Batcher(this.#geometry, digester, zeros)
-    this.#scan = pass.scan ?? new Scan(endpoint, digester, lengthBytes)
-    this.#announced = new Announced(this.#geometry.totalBlocks)
+    this.#batcher = new Batcher(this.#geometry, digester, zeros, () => pass.throttle.grainBytes)
+    this.#scan = pass.scan ?? new Scan(endpoint, digester, range)
+    this.#announced = new Announced(this.#geometry.firstBlock, this.#geometry.endBlock)
     if (pass.mode === 'write') {
       const { blockBytes } = this.#geometry
       this.#scan.skip = ({ offset, length }) =>
@@ -113,16 +145,16 @@ class SourceRun {
       await Promise.all(stages)
       const said = this.#said
       if (said === null) throw protocolError('finished before the source was')
-      if (this.#pass.mode === 'write' && destination.root !== said.root) {
+      if (this.#pass.mode === 'write' && destination.root !== said.message.root) {
         throw new SyncError(
           'verify/mismatch',
-          `the root digests differ: ${said.root} was sent, the destination has ${destination.root}`,
+          `the root digests differ: ${said.message.root} was sent, the destination has ${destination.root}`,
           {
             hint: 'Run the same command again; if it happens again, check memory and disks.',
           },
         )
       }
-      return { said, destination }
+      return { said: said.message, destination, sections: said.sections }
     } catch (error) {
       this.#fail(error)
       await Promise.allSettled(stages)
@@ -132,6 +164,24 @@ class SourceRun {
       await this.#scan.stop()
       await Promise.allSettled(this.#readings)
     }
+  }
+
+  limitTo(block: number): number {
+    const sectionBlocks = SECTION_BYTES / this.#geometry.blockBytes
+    const least = Math.ceil(this.#takenBlock / sectionBlocks) * sectionBlocks
+    this.#endBlock = Math.min(this.#endBlock, Math.max(block, least))
+    // Stage 2 may be waiting for a decision that is not wanted any more.
+    if (this.#takenBlock >= this.#endBlock) this.#cut()
+    return this.#endBlock
+  }
+
+  #cut(): void {
+    if (this.#isCut || this.#endBlock === this.#geometry.endBlock) return
+    this.#isCut = true
+    this.#decisions.close()
+    for (const { frame } of this.#theirs.close()) this.#pass.channel.release(frame)
+    // Awaited once more at the end of the pass, where a failure of it counts.
+    this.#scan.stop().catch(() => undefined)
   }
 
   #fail(error: unknown): void {
@@ -153,7 +203,9 @@ class SourceRun {
         throw protocolError(`${frameName(frame.type)} frame for disk ${frame.disk} during disk ${disk}`)
       if (frame.type === FRAME.digests) {
         const { firstBlock, runs } = decodeDigests(frame.body, digester.digestBytes)
-        this.#theirs.put({ frame, runs: this.#announced.place(firstBlock, runs) })
+        const placed = this.#announced.place(firstBlock, runs)
+        if (this.#isCut) channel.release(frame)
+        else this.#theirs.put({ frame, runs: placed })
         if (this.#announced.isComplete) this.#theirs.end()
       } else if (frame.type === FRAME.detail) {
         this.#refiner.answer(frame.body)
@@ -170,39 +222,50 @@ class SourceRun {
 
   /** Stage 1: own runs against theirs, in order; decisions out. */
   async #compare(): Promise<void> {
-    const { totalBlocks } = this.#geometry
+    try {
+      await this.#compareAll()
+      this.#decisions.end()
+    } catch (error) {
+      if (!this.#isCut) throw error
+    }
+  }
+
+  async #compareAll(): Promise<void> {
+    const { firstBlock, endBlock } = this.#geometry
     const context = new CompareContext(this.#pass.digester, this.#geometry, this.#refiner)
     let own: Run | undefined
-    let at = 0
-    while (at < totalBlocks) {
+    let at = firstBlock
+    while (at < endBlock && !this.#isCut) {
       const received = await this.#theirs.shift()
-      if (received === undefined) throw protocolError(`digests ended at block ${at} of ${totalBlocks}`)
-      for (const their of received.runs) {
-        const theirEnd = their.firstBlock + their.blockCount
-        while (at < theirEnd) {
-          if (own === undefined || at >= own.firstBlock + own.blockCount) own = await this.#scan.next()
-          if (own === undefined)
-            throw new SyncError('internal', `the scan ended at block ${at} of ${totalBlocks}`)
-          const to = Math.min(theirEnd, own.firstBlock + own.blockCount)
-          for (const decision of decide(own, their, at, to, context)) {
-            await this.#decisions.push(decision, slabBytesOf(decision) + DECISION_WEIGHT_BYTES)
+      if (received === undefined) throw protocolError(`digests ended at block ${at} of ${endBlock}`)
+      try {
+        for (const their of received.runs) {
+          const theirEnd = their.firstBlock + their.blockCount
+          while (at < theirEnd && !this.#isCut) {
+            if (own === undefined || at >= own.firstBlock + own.blockCount) own = await this.#scan.next()
+            if (own === undefined)
+              throw new SyncError('internal', `the scan ended at block ${at} of ${endBlock}`)
+            const to = Math.min(theirEnd, own.firstBlock + own.blockCount)
+            for (const decision of decide(own, their, at, to, context)) {
+              await this.#decisions.push(decision, slabBytesOf(decision) + DECISION_WEIGHT_BYTES)
+            }
+            at = to
           }
-          at = to
+          this.#announced.pass(at)
         }
-        this.#announced.pass(at)
+      } finally {
+        this.#pass.channel.release(received.frame)
       }
-      this.#pass.channel.release(received.frame)
     }
-    this.#decisions.end()
   }
 
   /** Stage 2: decisions whose answers are in, into batches; their reads start here. */
   async #batch(): Promise<void> {
-    for (
-      let decision = await this.#decisions.shift();
-      decision !== undefined;
-      decision = await this.#decisions.shift()
-    ) {
+    while (this.#takenBlock < this.#endBlock) {
+      const decided = await this.#decisions.shift()
+      if (decided === undefined || decided.firstBlock >= this.#endBlock) break
+      const decision = clip(decided, this.#endBlock, this.#pass.digester.digestBytes)
+      this.#takenBlock = decision.firstBlock + decision.blockCount
       if (decision.kind === 'leaves' && !decision.target.isReady) {
         await this.#queueBatch(this.#batcher.take())
         await decision.target.ready()
@@ -211,6 +274,7 @@ class SourceRun {
       for (const batch of this.#batcher.add(decision)) await this.#queueBatch(batch)
       if (this.#decisions.ready === 0) await this.#queueBatch(this.#batcher.take())
     }
+    this.#cut()
     await this.#queueBatch(this.#batcher.take())
     this.#batches.end()
   }
@@ -219,7 +283,7 @@ class SourceRun {
     if (batch === null) return
     if (this.#pass.mode === 'write' && batch.readBytes > 0) {
       const buffer = this.#buffers.pop() ?? Buffer.allocUnsafeSlow(MAX_DATA_PAYLOAD_BYTES)
-      const reading = this.#batcher.read(batch, this.#pass.endpoint, buffer)
+      const reading = this.#batcher.read(batch, this.#pass.endpoint, buffer, this.#pass.compressor)
       this.#readings.add(reading)
       const done = (): boolean => this.#readings.delete(reading)
       reading.then(done, done)
@@ -250,28 +314,30 @@ class SourceRun {
       this.#report()
     }
     if (sending !== null) await this.#recycle(sending)
-    this.#said = {
-      ...this.#counts,
-      root: this.#root.finish(),
-      readBytes: this.#scan.readBytes + this.#firstReadBytes,
-    }
-    channel.post(FRAME.finish, disk, encodeControl(this.#said))
+    const endBlock = this.#endBlock
+    const { root, sections } = this.#root.finish(
+      this.#geometry.range.offset + this.#geometry.bytesBelow(endBlock),
+    )
+    const readBytes = this.#scan.readBytes + this.#firstReadBytes
+    this.#said = { message: { ...this.#counts, root, endBlock, readBytes }, sections }
+    channel.post(FRAME.finish, disk, encodeControl(this.#said.message))
   }
 
   async #sendBatch(batch: Batch): Promise<{ left: Promise<void> } | null> {
-    const { channel, disk, throttle } = this.#pass
+    const { channel, disk, throttle, compressor } = this.#pass
     await batch.reading
     this.#firstReadBytes += batch.firstReadBytes
-    const { records, parts } = this.#batcher.records(batch)
+    const { records, packed } = batch.outgoing ?? this.#batcher.outgoing(batch)
     if (records.length === 0) {
       if (batch.readBytes > 0) this.#recycleBuffer(batch.payload)
       return null
     }
-    const payloadBytes = parts.reduce((sum, part) => sum + part.length, 0)
-    await throttle?.take(payloadBytes, this.#ended.signal)
-    this.#counts.sentBytes += payloadBytes
+    const payloadBytes = packed.parts.reduce((sum, part) => sum + part.length, 0)
+    await throttle.take(payloadBytes, this.#ended.signal)
+    this.#counts.sentBytes += packed.rawBytes
     for (const { kind, length } of records) if (kind === 'zero') this.#counts.zeroedBytes += length
-    const sent = await channel.send(FRAME.data, disk, [encodeData(records), ...parts])
+    const sent = await channel.send(FRAME.data, disk, [encodeData(records, packed.codec), ...packed.parts])
+    compressor?.watch(packed, sent.left)
     this.#unacknowledged.push(this.#root.blocks)
     return sent
   }

@@ -1,34 +1,32 @@
 // One run: pairs of disks and options in, a report out. Opens and checks every disk before the first byte is written,
-// then runs one pass after the other over one session. The near end of what serve.ts is the far end of.
+// then runs one disk after the other over its lanes. The near end of what serve.ts is the far end of.
 
 import pLimit from 'p-limit'
 
+import { agreeCodec } from '../codec/open.js'
 import type { Digester } from '../digest/digester.js'
 import { createDigester, availableAlgorithms } from '../digest/open.js'
 import type { Endpoint, EndpointInfo } from '../endpoint/endpoint.js'
 import { openEndpoint } from '../endpoint/open.js'
 import { SyncError, toSyncError } from '../errors.js'
-import { type AgreedSize, checkApart, checkPair } from '../guard/pair.js'
+import { checkApart, checkPair } from '../guard/pair.js'
 import { loadNative, type NativeCore } from '../native.js'
 import type { SyncOptions } from '../options.js'
 import type { FarSide } from '../transport/transport.js'
-import type { StartMessage } from '../wire/control.js'
-import { encodeStart } from '../wire/control.js'
-import { FRAME } from '../wire/frame.js'
-import { runDestination } from './destination.js'
+import { type OpenPair, runDisk } from './disk-run.js'
+import { Lanes } from './lanes.js'
+import { LinkWatch } from './link-watch.js'
 import { DiskMeter } from './meter.js'
+import { ownWhereabouts } from '../rate/place.js'
+import { openControl } from '../rate/socket.js'
+import { RateControl, rateShare } from '../rate/control.js'
 import type { DiskPair, DiskReport, RunHooks, RunReport } from './report.js'
 import { Scan } from './scan.js'
-import { prepareDestination } from './serve.js'
 import { agreeAlgorithm, newSeed, openSession, type Session, unconfirmed } from './session.js'
-import { runSource } from './source.js'
-import { Throttle } from './throttle.js'
+import { Throttle } from '../rate/throttle.js'
 
 /** Disks being opened at the same time: waking a sleeping one takes seconds, and a run may have dozens. */
 const disksAtOnce = pLimit(8)
-
-/** A disk of the run, open and checked at both ends. `near` is the one that is open in this process. */
-type OpenPair = { pair: DiskPair; near: Endpoint; far: EndpointInfo; size: AgreedSize; meter: DiskMeter }
 
 /**
  * Makes each pair's destination equal to its source (or compares them, by `options.mode`), one after the other.
@@ -62,7 +60,11 @@ class SyncRun {
   readonly #push: boolean
   readonly #farSide: FarSide
   readonly #native: NativeCore | null
-  readonly #throttle: Throttle | null
+  /** For what is sent from here; a far source has its own, and is told of changes. */
+  readonly #throttle = new Throttle(null)
+  readonly #rate: RateControl
+  /** Tells far sources of a new rate; there are none before a session is open. */
+  #shareOut: () => void = () => undefined
   readonly #near: Endpoint[] = []
   /** Of these, the disks whose pass was begun. */
   readonly #begun = new Set<Endpoint>()
@@ -84,14 +86,16 @@ class SyncRun {
     this.#farSide = this.#push ? first.destination.at : first.source.at
     this.#native = loadNative(options.native)
     checkDigest(options, this.#native)
-    this.#throttle =
-      options.bwlimitBytesPerSecond === null ? null : new Throttle(options.bwlimitBytesPerSecond)
+    this.#rate = new RateControl(options.bwlimit, this.#throttle, { onChange: () => this.#shareOut() })
   }
 
   async run(): Promise<void> {
     const { signal } = this.#hooks
     signal?.throwIfAborted()
     const seed = newSeed()
+    using _rate = this.#rate
+    // made while the session connects; where nothing is sent there is nothing to limit
+    const control = this.#options.mode === 'write' ? this.#openControl() : null
     try {
       if (this.#push) await this.#openSources()
       // The far end starts while the first blocks are digested here.
@@ -103,7 +107,20 @@ class SyncRun {
     } finally {
       await this.#stopEarly()
       await this.#closeNear()
+      await (await control)?.[Symbol.asyncDispose]()
     }
+  }
+
+  /** The socket of `blocksync bwlimit`; a run without one goes on. */
+  async #openControl(): Promise<AsyncDisposable> {
+    const disks = this.#pairs.map(({ source, destination }) => ({
+      source: source.typed,
+      destination: destination.typed,
+    }))
+    const control = await openControl({ disks, pid: process.pid }, this.#rate, ownWhereabouts(process.env))
+    if (control.path === null)
+      this.#hooks.onDetail?.(`its limit cannot be changed while it runs: ${control.why}`)
+    return control
   }
 
   async #stopEarly(): Promise<void> {
@@ -124,32 +141,87 @@ class SyncRun {
 
   async #talk(session: Session): Promise<void> {
     const { signal } = this.#hooks
-    const onAbort = (): void => session.channel.fail(toSyncError(signal?.reason))
+    const over = new AbortController()
+    await using lanes = new Lanes(session, () => this.#openLane(session, over.signal), this.#hooks)
+    const onAbort = (): void => lanes.fail(toSyncError(signal?.reason))
     signal?.addEventListener('abort', onAbort, { once: true })
     try {
       if (signal?.aborted === true) onAbort()
-      const algorithm = agreeAlgorithm(this.#options, this.#native, session)
-      this.#warnOfPlainEnds(session)
-      for (const meter of this.#meters) meter.connected(session, this.#native !== null, this.#push)
-      const disks = await this.#openAll(session)
-      const { blockBytes, granularityBytes: leafBytes } = this.#options
-      const parameters = { algorithm, seed: session.seed, geometry: { blockBytes, leafBytes } }
-      const digester =
-        this.#early?.digester.parameters.algorithm === algorithm
-          ? this.#early.digester
-          : await createDigester(parameters, this.#native)
-      for (const [disk, open] of disks.entries()) await this.#pass(session, disk, open, digester)
+      await this.#runDisks(session, lanes)
+      over.abort(new SyncError('internal', 'the run is over'))
+      // The first far end holds the claim that the others share.
+      await lanes.goodbye()
       await session.goodbye()
     } catch (thrown) {
-      const error = this.#named(await session.giveUp(thrown), session)
-      // A terminal interrupts ssh as well, so the connection may have been lost before we heard of it.
-      if (signal?.aborted === true && error.code === 'session/lost') {
-        throw unconfirmed(toSyncError(signal.reason), session.connection.peerName)
-      }
-      throw error
+      over.abort(thrown)
+      throw await this.#reported(thrown, session, lanes)
     } finally {
       signal?.removeEventListener('abort', onAbort)
     }
+  }
+
+  async #runDisks(session: Session, lanes: Lanes): Promise<void> {
+    const algorithm = agreeAlgorithm(this.#options, this.#native, session)
+    const { far, connection } = session
+    const peer = { name: connection.peerName, node: far.node, codecs: far.codecs }
+    const compression = agreeCodec(this.#options.compress, peer)
+    this.#warnOfPlainEnds(session)
+    for (const meter of this.#meters)
+      meter.connected(session, this.#native !== null, this.#push, compression?.codec ?? null)
+    using watch = new LinkWatch(session, this.#push)
+    const disks = await this.#openAll(session)
+    const { blockBytes, granularityBytes: leafBytes } = this.#options
+    const parameters = { algorithm, seed: session.seed, geometry: { blockBytes, leafBytes } }
+    const digester =
+      this.#early?.digester.parameters.algorithm === algorithm
+        ? this.#early.digester
+        : await createDigester(parameters, this.#native)
+    const farShare = (): number | null => rateShare(rate.bytesPerSecond, lanes.sessions.length)
+    const shareOut = (): void => {
+      if (!this.#push) for (const each of lanes.sessions) each.setRate(farShare())
+    }
+    const rate = this.#rate
+    this.#shareOut = shareOut
+    lanes.onChange = shareOut
+    let invited: Promise<string> | null = null
+    const invitation = (): Promise<string> => (invited ??= session.invite())
+    for (const open of disks) {
+      const scan = this.#takeEarly(open.disk, digester, open.size.lengthBytes)
+      if (scan === null) await this.#stopEarly()
+      this.#begun.add(open.near)
+      const running = {
+        push: this.#push,
+        options: this.#options,
+        digester,
+        compression,
+        lanes,
+        invitation,
+        scan,
+      }
+      watch.begin(open, lanes, this.#options, () => rate.bytesPerSecond)
+      await runDisk(session, open, { ...running, throttle: this.#throttle, farBytesPerSecond: farShare })
+    }
+  }
+
+  /** One more connection to the same far side. */
+  async #openLane({ seed }: Session, over: AbortSignal): Promise<Session> {
+    const options = { ...this.#options, transport: { ...this.#options.transport, lane: 'further' } } as const
+    const { signal = over } = this.#hooks
+    return await openSession(this.#farSide, options, this.#native, seed, {
+      ...this.#hooks,
+      signal: AbortSignal.any([over, signal]),
+    })
+  }
+
+  /** What to report after `thrown`, when all far ends have been told and are gone. */
+  async #reported(thrown: unknown, session: Session, lanes: Lanes): Promise<SyncError> {
+    const { signal } = this.#hooks
+    const [, own] = await Promise.all([lanes.giveUp(toSyncError(thrown)), session.giveUp(thrown)])
+    const error = lanes.failure ?? this.#named(own, session)
+    // A terminal interrupts ssh as well, so the connection may have been lost before we heard of it.
+    if (signal?.aborted === true && error.code === 'session/lost')
+      return unconfirmed(toSyncError(signal.reason), session.connection.peerName)
+    return error
   }
 
   /** Slower by a multiple, and blind to holes: nobody should have to find that out from a clock. */
@@ -194,6 +266,7 @@ class SyncRun {
           access: 'read',
           create: 'never',
           createSizeBytes: 0,
+          claim: 'exclusive',
         } as const
         return await openEndpoint(request, this.#native)
       }),
@@ -216,7 +289,7 @@ class SyncRun {
       { algorithm: best, seed, geometry: { blockBytes, leafBytes } },
       this.#native,
     )
-    this.#early = { digester, scan: new Scan(first, digester, first.info.sizeBytes) }
+    this.#early = { digester, scan: new Scan(first, digester, { offset: 0, length: first.info.sizeBytes }) }
   }
 
   async #openAll(session: Session): Promise<OpenPair[]> {
@@ -226,7 +299,14 @@ class SyncRun {
     this.#pairs.forEach(({ source, destination }, disk) => {
       if (this.#push) {
         const createSizeBytes = this.#near[disk]?.info.sizeBytes ?? 0
-        session.open(disk, { role: 'destination', path: destination.path, access, create, createSizeBytes })
+        session.open(disk, {
+          role: 'destination',
+          path: destination.path,
+          access,
+          create,
+          createSizeBytes,
+          lane: null,
+        })
       } else {
         session.open(disk, {
           role: 'source',
@@ -234,6 +314,7 @@ class SyncRun {
           access: 'read',
           create: 'never',
           createSizeBytes: 0,
+          lane: null,
         })
       }
     })
@@ -247,6 +328,7 @@ class SyncRun {
         access,
         create,
         createSizeBytes: info.sizeBytes,
+        claim: 'exclusive',
       } as const
       this.#near.push(await openEndpoint(request, this.#native))
     }
@@ -276,47 +358,13 @@ class SyncRun {
       access,
     })
     meter.opened(size.lengthBytes, destination.created, size.destinationBytes > destination.sizeBytes)
-    return { pair, near, far, size, meter }
-  }
-
-  async #pass(session: Session, disk: number, open: OpenPair, digester: Digester): Promise<void> {
-    const { near, size, meter, pair } = open
-    const { channel } = session
-    const { algorithm, seed, geometry } = digester.parameters
-    const mode = this.#options.mode === 'write' ? 'write' : 'compare'
-    const bytesPerSecond = this.#push ? null : this.#options.bwlimitBytesPerSecond
-    const start: StartMessage = { mode, ...size, ...geometry, algorithm, seed, bytesPerSecond }
-    this.#begun.add(near)
-    if (!this.#push) await prepareDestination(near, start)
-    channel.post(FRAME.start, disk, encodeStart(start))
-    meter.started(session, digester)
-    const pass = { channel, disk, endpoint: near, digester, mode, lengthBytes: size.lengthBytes } as const
-    if (this.#push) {
-      const scan = this.#takeEarly(disk, digester, size.lengthBytes)
-      if (scan === null) await this.#stopEarly()
-      const onProgress = meter.sourceProgress
-      const { said, destination } = await runSource({ ...pass, scan, throttle: this.#throttle, onProgress })
-      meter.finished(
-        session,
-        said,
-        { source: said.readBytes, destination: destination.readBytes },
-        destination.root,
-      )
-    } else {
-      const onProgress = meter.destinationProgress
-      const { sourceSays, readBytes, root } = await runDestination({
-        ...pass,
-        operand: pair.destination.typed,
-        onProgress,
-      })
-      meter.finished(session, sourceSays, { source: sourceSays.readBytes, destination: readBytes }, root)
-    }
+    return { disk, pair, near, far, size, meter }
   }
 
   /** The scan that was started early, where it is of this disk, with this digester and of this length. */
   #takeEarly(disk: number, digester: Digester, lengthBytes: number): Scan | null {
     if (disk !== 0 || this.#early === null || this.#early.digester !== digester) return null
-    return this.#early.scan.lengthBytes === lengthBytes ? this.#early.scan : null
+    return this.#early.scan.range.length === lengthBytes ? this.#early.scan : null
   }
 }
 

@@ -27,7 +27,7 @@ const LINE_ROWS: readonly Row[] = [
     name: 'versions that do not overlap',
     arrange: (on) => refused(on, farEnd('version'), 'far'),
     status: 4,
-    says: /1-1 here, 7-9 on far.*9\.9\.9[^]*Install the same version/,
+    says: /2-2 here, 7-9 on far.*9\.9\.9[^]*Install the same version/,
   },
   {
     name: 'garbage instead of a banner',

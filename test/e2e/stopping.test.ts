@@ -24,18 +24,25 @@ type Direction = 'push' | 'pull'
 const operands = (direction: Direction, from: string, to: string): string[] =>
   direction === 'push' ? [from, `far:${to}`] : [`far:${from}`, to]
 
-/** A device that takes 16 MiB and whose file system has room for 4 of them: it fails when it is flushed. */
+/** 32 MiB, of which every other 64 KiB are random: pieces that are written through the cache, since they are short. */
+function chequered(): Buffer {
+  const content = randomBytes(32 * MIB)
+  for (let at = 64 << 10; at < content.length; at += 128 << 10) content.fill(0, at, at + (64 << 10))
+  return content
+}
+
+/** A device that takes 16 MiB of them and whose file system has room for 4 of them: it fails when it is flushed. */
 async function unflushable(on: Scratch): Promise<string> {
   const name = `small-${made++}`
   await on.mount(name, 'tmpfs', '-t', 'tmpfs', '-o', 'size=4M')
-  const backing = await on.sparseFile(join(name, 'backing.img'), 16 * MIB)
+  const backing = await on.sparseFile(join(name, 'backing.img'), 32 * MIB)
   return on.loopDevice(backing)
 }
 
 describe.each(['push', 'pull'] as const)('%s', (direction) => {
   it('an interrupt does not hide that the destination cannot flush', needs('loop', 'mount'), async () => {
     const on = scratch()
-    const from = await on.randomFile(`source-${made++}.img`, 16 * MIB)
+    const from = await on.file(`source-${made++}.img`, chequered())
     const to = await unflushable(on)
     // The device is read whole by then, and ten megabytes of it are written to its cache.
     const line = await relay(on, { on: direction === 'push' ? 'up:data:12' : 'down:data:12', act: 'hold' })

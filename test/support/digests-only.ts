@@ -15,12 +15,17 @@ export class DigestsOnly extends MemoryDisk {
     this.#gate = gate
   }
 
-  override async digestSpan(range: Range, _digester: Digester, out: SpanDigests): Promise<void> {
+  override async digestSpan(
+    range: Range,
+    _digester: Digester,
+    out: SpanDigests,
+  ): Promise<{ coldBytes: number }> {
     await this.#gate()
     this.digestedBytes += range.length
     out.leaves.fill(1)
     out.blocks.fill(2)
     out.zeroLeaves.fill(0)
     out.zeroBlocks.fill(0)
+    return { coldBytes: 0 }
   }
 }

@@ -78,7 +78,7 @@ export class MemoryDisk implements Endpoint {
     if (at < end) yield { kind: 'data', offset: at, length: end - at }
   }
 
-  async digestSpan(range: Range, digester: Digester, out: SpanDigests): Promise<void> {
+  async digestSpan(range: Range, digester: Digester, out: SpanDigests): Promise<{ coldBytes: number }> {
     await this.#access('digest', range, () => {
       const { blockBytes, leafBytes } = digester.parameters.geometry
       const data = this.content.subarray(range.offset, range.offset + range.length)
@@ -92,6 +92,7 @@ export class MemoryDisk implements Endpoint {
       markZeros(data, leafBytes, out.zeroLeaves)
       markZeros(data, blockBytes, out.zeroBlocks)
     })
+    return { coldBytes: 0 }
   }
 
   async readDigested(
@@ -128,14 +129,16 @@ export class MemoryDisk implements Endpoint {
     if (at !== from.length) throw new Error(`${from.length} bytes for ranges of ${at}`)
   }
 
-  async zero(range: Range): Promise<void> {
-    await this.#access('zero', range, () => {
-      this.content.fill(0, range.offset, range.offset + range.length)
-      this.#allocate(range)
-      this.#holes = [...this.#holes, { offset: range.offset, length: range.length }].toSorted(
-        (a, b) => a.offset - b.offset,
-      )
-    })
+  async zero(ranges: readonly Range[]): Promise<void> {
+    for (const range of ranges) {
+      await this.#access('zero', range, () => {
+        this.content.fill(0, range.offset, range.offset + range.length)
+        this.#allocate(range)
+        this.#holes = [...this.#holes, { offset: range.offset, length: range.length }].toSorted(
+          (a, b) => a.offset - b.offset,
+        )
+      })
+    }
   }
 
   async grow(): Promise<void> {

@@ -3,7 +3,8 @@
 
 import { PassThrough } from 'node:stream'
 
-import type { AlgorithmName, Geometry } from '../../src/digest/digester.js'
+import type { Compressor } from '../../src/codec/compressor.js'
+import type { AlgorithmName, Geometry, Range } from '../../src/digest/digester.js'
 import { createDigester } from '../../src/digest/open.js'
 import type { Endpoint } from '../../src/endpoint/endpoint.js'
 import { toSyncError } from '../../src/errors.js'
@@ -11,7 +12,7 @@ import type { NativeCore } from '../../src/native.js'
 import { type DestinationResult, runDestination } from '../../src/sync/destination.js'
 import type { BlockCounts } from '../../src/sync/report.js'
 import { runSource, type SourceResult } from '../../src/sync/source.js'
-import type { Throttle } from '../../src/sync/throttle.js'
+import { Throttle } from '../../src/rate/throttle.js'
 import { Channel } from '../../src/wire/channel.js'
 import { isZero } from './memory-disk.js'
 
@@ -20,10 +21,13 @@ export type PassRequest = Readonly<{
   destination: Endpoint
   geometry: Geometry
   lengthBytes?: number
+  /** Instead of all of it. */
+  range?: Range
   algorithm?: AlgorithmName
   mode?: 'write' | 'compare'
   native?: { source: NativeCore | null; destination: NativeCore | null }
   throttle?: Throttle
+  compressor?: Compressor
   /** Sees both channels before anything is sent. */
   onChannels?: (source: Channel, destination: Channel) => void
 }>
@@ -39,7 +43,6 @@ const NO_BYTES = Buffer.alloc(0)
 /** Runs one pass; each half tells the other of its failure as a session does. Never rejects for a failed pass. */
 export async function runPass(request: PassRequest): Promise<PassOutcome> {
   const { source, destination, geometry, algorithm = 'xxh64x2', mode = 'write' } = request
-  const lengthBytes = request.lengthBytes ?? source.info.sizeBytes
   const seed = Buffer.from('0123456789abcdef')
   const forward = new PassThrough()
   const backward = new PassThrough()
@@ -52,7 +55,8 @@ export async function runPass(request: PassRequest): Promise<PassOutcome> {
     createDigester(parameters, native.source),
     createDigester(parameters, native.destination),
   ])
-  const common = { disk: 0, mode, lengthBytes } as const
+  const range = request.range ?? { offset: 0, length: request.lengthBytes ?? source.info.sizeBytes }
+  const common = { disk: 0, mode, range } as const
   const telling = async <T>(channel: Channel, half: Promise<T>): Promise<T> => {
     try {
       return await half
@@ -69,7 +73,8 @@ export async function runPass(request: PassRequest): Promise<PassOutcome> {
         channel: near,
         endpoint: source,
         digester: sourceDigester,
-        throttle: request.throttle ?? null,
+        throttle: request.throttle ?? new Throttle(null),
+        compressor: request.compressor ?? null,
         scan: null,
       }),
     ),

@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest'
 import { createDigester } from '../../src/digest/open.js'
 import { runDestination } from '../../src/sync/destination.js'
 import { AHEAD_SLAB_BYTES, Scan } from '../../src/sync/scan.js'
-import { Throttle } from '../../src/sync/throttle.js'
+import { Throttle } from '../../src/rate/throttle.js'
 import { SyncError } from '../../src/errors.js'
 import type { Channel } from '../../src/wire/channel.js'
 import { WINDOW_BYTES } from '../../src/wire/channel.js'
@@ -147,7 +147,7 @@ describe('bounds', () => {
       endpoint: to,
       digester,
       mode: 'write',
-      lengthBytes: sizeBytes,
+      range: { offset: 0, length: sizeBytes },
       operand: '/d',
     })
     running.catch(() => undefined) // looked at below
@@ -155,11 +155,18 @@ describe('bounds', () => {
     await near.expect(FRAME.digests)
     expect(await settled(() => to.digestedBytes)).toBeLessThan(sizeBytes / 2)
     const counts = { sameBlocks: 0, differentBlocks: 0, zeroBlocks: 0, skippedBlocks: 0 }
-    const finish = { ...counts, sentBytes: 0, zeroedBytes: 0, readBytes: 0, root: 'ab'.repeat(32) }
+    const finish = {
+      endBlock: 16384,
+      ...counts,
+      sentBytes: 0,
+      zeroedBytes: 0,
+      readBytes: 0,
+      root: 'ab'.repeat(32),
+    }
     near.post(FRAME.finish, 0, encodeControl(finish))
     await expect(running).rejects.toMatchObject({
       code: 'session/protocol',
-      message: expect.stringContaining('finish after block 0 of 16384') as string,
+      message: expect.stringContaining('finish at block 16384 after block 0') as string,
     })
   })
 })
@@ -172,7 +179,7 @@ describe('a hole of more blocks than 32 bits count', () => {
   it('is scanned as runs that the wire can hold, in order and without a gap', async () => {
     const disk = new DigestsOnly('source', sizeBytes, aTurn, holes)
     const digester = await createDigester({ algorithm: 'xxh64x2', seed: Buffer.alloc(16), geometry }, null)
-    const scan = new Scan(disk, digester, sizeBytes)
+    const scan = new Scan(disk, digester, { offset: 0, length: sizeBytes })
     try {
       let block = 0
       const kinds = new Set<string>()
@@ -195,7 +202,7 @@ describe('a hole of more blocks than 32 bits count', () => {
     const { near, far } = channelPair()
     const digester = await createDigester({ algorithm: 'xxh64x2', seed: Buffer.alloc(16), geometry }, null)
     const pass = { channel: far, disk: 0, endpoint: disk, digester, mode: 'write', operand: '/d' } as const
-    const running = runDestination({ ...pass, lengthBytes: sizeBytes })
+    const running = runDestination({ ...pass, range: { offset: 0, length: sizeBytes } })
     running.catch(() => undefined) // looked at below
     let announcedBlocks = 0
     let dueBlock = 0

@@ -243,9 +243,10 @@ describe('a source that breaks the rules', () => {
     ],
     [
       'an early finish',
-      /finish after block 0 of 16/,
+      /finish at block 16 after block 0/,
       (channel) => {
         const counts = {
+          endBlock: 16,
           sameBlocks: 0,
           differentBlocks: 0,
           zeroBlocks: 0,
@@ -258,10 +259,22 @@ describe('a source that breaks the rules', () => {
       },
     ],
     [
+      'a finish in the middle of a section',
+      /finish at block 4 of 16/,
+      (channel) => {
+        const counts = { sameBlocks: 4, differentBlocks: 0, zeroBlocks: 0, skippedBlocks: 0 }
+        const bytes = { sentBytes: 0, zeroedBytes: 0, readBytes: 0 }
+        const finish = { root: 'ab'.repeat(32), endBlock: 4, ...counts, ...bytes }
+        channel.post(FRAME.mark, 0, encodeMark(4))
+        channel.post(FRAME.finish, 0, Buffer.from(JSON.stringify(finish)))
+      },
+    ],
+    [
       'a wrong root',
       /root digests differ/,
       (channel) => {
         const counts = {
+          endBlock: 16,
           sameBlocks: 16,
           differentBlocks: 0,
           zeroBlocks: 0,
@@ -292,7 +305,7 @@ describe('a source that breaks the rules', () => {
       endpoint: to,
       digester,
       mode: 'write',
-      lengthBytes: MIB,
+      range: { offset: 0, length: MIB },
       operand: '/dev/x',
     })
     // All is announced, so that what follows is judged for itself.

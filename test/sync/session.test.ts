@@ -74,6 +74,8 @@ function fakeFar(): FakeFar {
     node: '20',
     native: false,
     algorithms: [],
+    codecs: [],
+    processors: 1,
   } as const
   const channel = new Channel(input, output, Buffer.alloc(0))
   const session = new Session(connection, channel, banner, 1, newSeed())
