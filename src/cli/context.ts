@@ -2,6 +2,7 @@
 // how the engine is loaded. Tests give their own.
 
 import type { NativeStatus } from '../native.js'
+import type { RunsEngine } from './bwlimit.js'
 import type { DoctorEngine } from './doctor.js'
 import type { LocalNames } from './operand.js'
 import type { Output } from './output.js'
@@ -20,5 +21,6 @@ export type CommandContext = Readonly<{
   /** Loaded only by the command that needs it: start-up time counts. */
   loadSync: () => Promise<RunSync>
   loadDoctor: () => Promise<DoctorEngine>
+  loadRuns: () => Promise<RunsEngine>
   loadNativeStatus: () => Promise<() => NativeStatus>
 }>

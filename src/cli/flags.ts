@@ -6,11 +6,13 @@ import type { Command } from 'commander'
 
 import type { AlgorithmName } from '../digest/digester.js'
 import { SyncError } from '../errors.js'
-import { SYNC_DEFAULTS, syncOptions } from '../options.js'
-import type { NativeMode, RunMode, SizePolicy, SyncOptions } from '../options.js'
+import { MAX_STREAMS, SYNC_DEFAULTS, syncOptions } from '../options.js'
+import type { CompressChoice, NativeMode, RunMode, SizePolicy, SyncOptions } from '../options.js'
+import type { RateSchedule } from '../rate/schedule.js'
 import type { TransportOptions, RemoteSide } from '../transport/transport.js'
 import type { ProgressStyle } from './progress.js'
-import { parsePort, parseRate, parseSize } from './units.js'
+import { parseBwlimit } from './timetable.js'
+import { parsePort, parseSize } from './units.js'
 import { hasControlCharacter, splitWords } from './words.js'
 
 export type ConnectionFlags = {
@@ -25,7 +27,7 @@ export type ConnectionFlags = {
 }
 
 /** Null is no limit; wrapped, since commander takes a bare null for a missing value. */
-export type RateFlag = { bytesPerSecond: number | null }
+export type RateFlag = { schedule: RateSchedule | null }
 
 export type SyncFlags = ConnectionFlags & {
   dryRun?: true
@@ -33,6 +35,8 @@ export type SyncFlags = ConnectionFlags & {
   size?: SizePolicy
   disk?: string[]
   bwlimit?: RateFlag
+  compress?: CompressChoice
+  streams?: number | 'auto'
   blockSize?: number
   granularity?: number
   digest?: AlgorithmName | 'auto'
@@ -52,6 +56,7 @@ export type Printing = Readonly<{
 }>
 
 const DIGESTS = ['auto', 'xxh3-128', 'xxh64x2', 'sha256'] satisfies (AlgorithmName | 'auto')[]
+const COMPRESS_CHOICES = ['auto', 'best', 'zstd', 'brotli', 'none'] satisfies CompressChoice[]
 const SIZES = ['strict', 'grow', 'min'] satisfies SizePolicy[]
 const NATIVE_MODES = ['auto', 'require', 'off'] satisfies NativeMode[]
 const SSH_KINDS = ['openssh', 'ssh2', 'auto'] satisfies TransportOptions['ssh'][]
@@ -86,8 +91,25 @@ export function addSyncFlags(command: Command, kind: 'sync' | 'verify'): Command
     command.addOption(
       new Option(
         '--bwlimit <rate>',
-        'most payload bytes a second, all disks together; 0 or off is no limit',
-      ).argParser((text: string) => rateFlag('--bwlimit', text)),
+        "most payload bytes a second, all disks together; 0 or off is no limit; by local time: '08:00,20M 19:00,off'",
+      ).argParser((text: string): RateFlag => ({ schedule: parseBwlimit('--bwlimit', text) })),
+    )
+  }
+  if (kind === 'sync') {
+    // the value in brackets is one word with the option (bareCompress), so that what follows -z stays an operand
+    command
+      .combineFlagAndOptionalValue(false)
+      .addOption(
+        new Option(
+          '-z, --compress [=algo]',
+          'compress what is sent: best (the default of -z) takes zstd or brotli; auto only where it is faster',
+        ).choices(COMPRESS_CHOICES),
+      )
+    command.addOption(
+      new Option(
+        '--streams <n>',
+        `connections at once, 1 to ${MAX_STREAMS}; auto (default) opens more on a long link`,
+      ).argParser(parseStreams),
     )
   }
   command.addOption(
@@ -178,7 +200,9 @@ export function optionsOf(flags: SyncFlags, kind: 'sync' | 'verify', remote: Rem
   return syncOptions({
     mode,
     create: flags.create === true ? 'if-missing' : 'never',
-    bwlimitBytesPerSecond: flags.bwlimit?.bytesPerSecond ?? null,
+    bwlimit: flags.bwlimit?.schedule ?? null,
+    ...(flags.compress === undefined ? {} : { compress: flags.compress }),
+    ...(flags.streams === undefined ? {} : { streams: flags.streams }),
     ...(flags.size === undefined ? {} : { size: flags.size }),
     ...(flags.blockSize === undefined ? {} : { blockBytes: flags.blockSize }),
     ...(flags.granularity === undefined ? {} : { granularityBytes: flags.granularity }),
@@ -221,8 +245,46 @@ export function connectionOf(
       remoteCommand: flags.remoteCommand ?? SYNC_DEFAULTS.transport.remoteCommand,
       // the far side is told only what is not its default, so that plain runs look plain in its process list
       serveArguments: native === 'auto' ? [] : [`--native=${native}`],
+      lane: 'first',
     },
   }
+}
+
+function parseStreams(text: string): number | 'auto' {
+  if (text === 'auto') return text
+  const streams = /^\d{1,3}$/.test(text) ? Number(text) : 0
+  if (streams >= 1 && streams <= MAX_STREAMS) return streams
+  throw new SyncError(
+    'usage',
+    `--streams is auto or a number from 1 to ${MAX_STREAMS}, not '${text}'; nothing was opened`,
+    {
+      operand: '--streams',
+      hint: 'Write for example --streams 4.',
+    },
+  )
+}
+
+/** Short options without a value; `-z` may stand among them. */
+const SHORT_FLAGS = /^-[nvqz]*z[nvqz]*$/
+
+/**
+ * A bare `-z` or `--compress` becomes `--compress=best`: its value is only ever in the same word, as in rsync, but the
+ * parser would take the operand behind it. Words behind `--` stay. Rejects with `usage` where the next word is a value.
+ */
+export function bareCompress(words: readonly string[]): string[] {
+  const end = words.includes('--') ? words.indexOf('--') : words.length
+  return words.flatMap((word, index) => {
+    if (index >= end || (word !== '--compress' && !SHORT_FLAGS.test(word))) return [word]
+    const next = words[index + 1] ?? ''
+    if ((COMPRESS_CHOICES as readonly string[]).includes(next) && index + 1 < end)
+      throw contradiction(
+        '--compress',
+        `takes its value in the same word, and ${next} is the next one`,
+        `Write --compress=${next}, or ${next}: for a host of that name.`,
+      )
+    const others = word.startsWith('--') ? '' : word.slice(1).replaceAll('z', '')
+    return others === '' ? ['--compress=best'] : [`-${others}`, '--compress=best']
+  })
 }
 
 /** What is printed. `redraw`: whether stderr is a terminal that can draw a line again. */
@@ -235,10 +297,6 @@ export function printingOf(flags: SyncFlags, redraw: 'possible' | 'impossible'):
     progress: progressStyle(flags, redraw),
     stats: flags.stats === true ? 'shown' : 'hidden',
   }
-}
-
-function rateFlag(option: string, text: string): RateFlag {
-  return { bytesPerSecond: parseRate(option, text) }
 }
 
 function progressStyle(flags: SyncFlags, redraw: 'possible' | 'impossible'): ProgressStyle {

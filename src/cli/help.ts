@@ -3,6 +3,7 @@
 export const USAGE = `blocksync [sync] SOURCE... DESTINATION [options]   make DESTINATION equal to SOURCE
        blocksync verify SOURCE... DESTINATION [options]   compare only, write nothing
        blocksync doctor [HOST] [options]                  what works here, and there
+       blocksync bwlimit [RATE [PID]]                     show runs, or give one another limit
        blocksync serve                                    the far end; started over ssh by the other side`
 
 export const DESCRIPTION = `Makes one block device or disk image equal to another and sends only what differs.

@@ -5,7 +5,7 @@ import type { Writable } from 'node:stream'
 
 import { errnoOf } from '../errors.js'
 import type { SyncError } from '../errors.js'
-import { printable } from './words.js'
+import { printable } from '../printable.js'
 
 /** A stream that may be a terminal. */
 export type TextStream = Writable & { isTTY?: boolean; columns?: number }

@@ -5,6 +5,7 @@ import path from 'node:path'
 
 import { errnoOf } from '../errors.js'
 import type { CommandContext } from './context.js'
+import { EARLY_PARTS, runEarly } from './early.js'
 import { Output } from './output.js'
 
 export function processContext(exit: (status: number) => void): CommandContext {
@@ -16,25 +17,10 @@ export function processContext(exit: (status: number) => void): CommandContext {
     nowMs: () => performance.now(),
     signals: process,
     exit,
-    loadSync: async () => (await import('../sync/sync.js')).sync,
+    loadSync: () => Promise.resolve(runEarly(EARLY_PARTS)),
+    loadDoctor: async () => (await import('./engine.js')).doctorEngine,
+    loadRuns: async () => (await import('./engine.js')).runsEngine,
     loadNativeStatus: async () => (await import('../native.js')).nativeStatus,
-    loadDoctor: async () => {
-      const [{ probe }, { loadNative, nativeStatus }, { availableAlgorithms }, { PROTOCOL }, { run }] =
-        await Promise.all([
-          import('../sync/probe.js'),
-          import('../native.js'),
-          import('../digest/open.js'),
-          import('../wire/handshake.js'),
-          import('../exec.js'),
-        ])
-      return {
-        probe,
-        nativeStatus,
-        algorithms: (native) => availableAlgorithms(loadNative(native === 'loaded' ? 'auto' : 'off')),
-        protocol: PROTOCOL,
-        run,
-      }
-    },
   }
 }
 

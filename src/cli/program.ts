@@ -8,7 +8,7 @@ import { EXIT, SyncError, toSyncError } from '../errors.js'
 import type { CommandContext } from './context.js'
 import { doctorCommand } from './doctor.js'
 import type { DoctorFlags } from './doctor.js'
-import { addConnectionFlags, addNativeFlag, addSyncFlags } from './flags.js'
+import { addConnectionFlags, addNativeFlag, addSyncFlags, bareCompress } from './flags.js'
 import type { SyncFlags } from './flags.js'
 import { DESCRIPTION, EXAMPLES, EXIT_STATUSES, USAGE } from './help.js'
 import { failedResult } from './result.js'
@@ -61,6 +61,10 @@ async function dispatch(words: readonly string[], context: CommandContext): Prom
     doctor: async (host, flags) => {
       status = await doctorCommand(host, flags, context)
     },
+    bwlimit: async (rate, pid) => {
+      const { bwlimitCommand } = await import('./bwlimit.js')
+      status = await bwlimitCommand(rate, pid, context)
+    },
   })
   if (words.length === 0) {
     for (const line of program.helpInformation().trimEnd().split('\n')) output.note(line)
@@ -69,7 +73,7 @@ async function dispatch(words: readonly string[], context: CommandContext): Prom
   try {
     // `help` and `help COMMAND`, as people type it, are the command's --help
     const asked = words[0] === 'help' ? [...words.slice(1), '--help'] : [...words]
-    await program.parseAsync(asked, { from: 'user' })
+    await program.parseAsync(bareCompress(asked), { from: 'user' })
   } catch (thrown) {
     if (thrown instanceof VersionRequest) {
       const nativeStatus = await context.loadNativeStatus()
@@ -89,6 +93,7 @@ type Actions = Readonly<{
   sync: (operands: string[], flags: SyncFlags) => Promise<void>
   verify: (operands: string[], flags: SyncFlags) => Promise<void>
   doctor: (host: string | null, flags: DoctorFlags) => Promise<void>
+  bwlimit: (rate: string | null, pid: string | null) => Promise<void>
 }>
 
 function commandTree(actions: Actions): Command {
@@ -124,17 +129,27 @@ function commandTree(actions: Actions): Command {
     )
     .argument('[host]')
     .action(async (host: string | undefined, flags: DoctorFlags) => actions.doctor(host ?? null, flags))
+  const bwlimit = program
+    .command('bwlimit')
+    .description(
+      'Gives a run that goes on here another limit, at once: RATE as with --bwlimit, PID where more than one goes on. ' +
+        'Without RATE it shows the runs.',
+    )
+    .argument('[rate]')
+    .argument('[pid]')
+    .action(async (rate?: string, pid?: string) => actions.bwlimit(rate ?? null, pid ?? null))
 
   addSyncFlags(sync, 'sync')
   addSyncFlags(verify, 'verify')
   doctor.option('--json', 'one JSON result on stdout')
   addNativeFlag(addConnectionFlags(doctor))
-  for (const command of [sync, verify, doctor]) {
+  for (const command of [sync, verify, doctor, bwlimit]) {
     command.addHelpOption(new Option('-h, --help', 'this text').helpGroup('Other:'))
     command.configureHelp(HELP_FORM)
   }
   verify.usage('SOURCE... DESTINATION [options]')
   doctor.usage('[HOST] [options]')
+  bwlimit.usage('[RATE [PID]] [options]')
 
   // one page answers `blocksync --help` and `blocksync sync --help`
   sync.addOption(

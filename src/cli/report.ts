@@ -121,6 +121,8 @@ function statsLines(disk: DiskReport): string[] {
     ['verified', disk.verified],
     ['native', `source ${yesNo(disk.native.source)}, destination ${yesNo(disk.native.destination)}`],
     ['transport', disk.cipher === null ? disk.transport : `${disk.transport}, ${disk.cipher}`],
+    ['connections', String(disk.lanes)],
+    ['compression', disk.compression ?? 'none'],
   ]
   return [`${disk.source} -> ${disk.destination}`, ...rows.map(row)]
 }

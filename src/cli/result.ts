@@ -46,6 +46,8 @@ export function resultOf({ pairs, mode, report, elapsedMs }: Outcome): object {
     state: stateOf(disks),
     transport: first?.transport ?? null,
     cipher: first?.cipher ?? null,
+    lanes: Math.max(0, ...disks.map(({ lanes }) => lanes)),
+    compression: first?.compression ?? null,
     disks: disks.map((disk) => diskResult(disk, mode)),
     ...(error === null ? {} : { error: errorOf(error) }),
   }
@@ -85,6 +87,8 @@ function diskResult(disk: DiskReport, mode: RunMode): object {
     native: { source: disk.native.source, destination: disk.native.destination },
     transport: disk.transport,
     cipher: disk.cipher,
+    lanes: disk.lanes,
+    compression: disk.compression,
   }
 }
 

@@ -17,7 +17,8 @@ export type RunServe = (
 
 /** The part of `process` that serve uses. */
 export type ServeProcess = {
-  readonly stdin: Readable & { isTTY?: boolean }
+  /** The wire's incoming half; opened once, and closed by serve. */
+  openInput(): Readable & { isTTY?: boolean }
   readonly stdout: Writable
   readonly stderr: TextStream
   on(signal: 'SIGINT' | 'SIGHUP' | 'SIGTERM', handler: () => void): unknown
@@ -46,6 +47,7 @@ export async function serveCommand(
   // whoever reads stderr may be gone; that is no reason to stop
   process.stderr.on('error', () => undefined)
   const abort = new AbortController()
+  let input: ReturnType<ServeProcess['openInput']> | null = null
   const ignore = (): void => undefined
   const terminate = (): void => {
     if (abort.signal.aborted) exit(EXIT.sigterm)
@@ -63,7 +65,8 @@ export async function serveCommand(
       say(SERVE_HELP)
       return EXIT.ok
     }
-    if (process.stdin.isTTY === true) {
+    input = process.openInput()
+    if (input.isTTY === true) {
       throw new SyncError(
         'usage',
         'serve talks to another blocksync, not to a terminal; nothing was opened',
@@ -77,7 +80,7 @@ export async function serveCommand(
     process.on('SIGHUP', ignore)
     process.on('SIGTERM', terminate)
     const serve = await loadServe()
-    const status = await serve(process.stdin, process.stdout, { native: parsed.native, signal: abort.signal })
+    const status = await serve(input, process.stdout, { native: parsed.native, signal: abort.signal })
     return abort.signal.aborted ? EXIT.sigterm : status
   } catch (thrown) {
     if (abort.signal.aborted) return EXIT.sigterm
@@ -85,6 +88,8 @@ export async function serveCommand(
     for (const line of errorLines(error)) say(line)
     return error.exitStatus
   } finally {
+    // an input that nobody reads to its end would keep the process alive
+    input?.destroy()
     process.removeListener('SIGINT', ignore)
     process.removeListener('SIGHUP', ignore)
     process.removeListener('SIGTERM', terminate)

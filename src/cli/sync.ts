@@ -35,6 +35,9 @@ export async function syncCommand(request: SyncRequest, context: CommandContext)
   const startMs = context.nowMs()
   const hooks: RunHooks = {
     onProgress: (progress) => view.update(progress),
+    onDetail: (text) => {
+      if (printing.verbosity === 'verbose') output.note(`blocksync: ${text}`)
+    },
     onWarning: (text) => {
       if (printing.verbosity !== 'quiet') output.note(`blocksync: warning: ${text}`)
     },

@@ -47,14 +47,6 @@ export function hasControlCharacter(text: string): boolean {
   return false
 }
 
-/** `text` with every control character but tab replaced by `?`, for the terminal. */
-export function printable(text: string): string {
-  if (!hasControlCharacter(text)) return text
-  return Array.from(text, (character) =>
-    character !== '\t' && hasControlCharacter(character) ? '?' : character,
-  ).join('')
-}
-
 function refuse(option: string, problem: string): SyncError {
   return new SyncError('usage', `the command line ${problem}; nothing was opened`, {
     operand: option,

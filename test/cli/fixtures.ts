@@ -5,6 +5,7 @@ import { EventEmitter } from 'node:events'
 import { Writable } from 'node:stream'
 
 import type { CommandContext } from '../../src/cli/context.js'
+import type { RunsEngine } from '../../src/cli/bwlimit.js'
 import type { DoctorEngine } from '../../src/cli/doctor.js'
 import { Output } from '../../src/cli/output.js'
 import { runProgram } from '../../src/cli/program.js'
@@ -50,6 +51,8 @@ export function diskReport(changes: Partial<DiskReport> = {}): DiskReport {
     native: { source: true, destination: false },
     transport: 'openssh',
     cipher: null,
+    lanes: 1,
+    compression: null,
     ...changes,
   }
 }
@@ -80,6 +83,7 @@ export type Ran = { status: number; stdout: string; stderr: string; calls: Call[
 export type Setup = {
   engine?: (call: Call) => RunReport | Promise<RunReport>
   doctor?: DoctorEngine
+  runs?: RunsEngine
   environment?: NodeJS.ProcessEnv
   /** Called with the emitter that stands for the process, before the run. */
   prepare?: (stage: {
@@ -117,6 +121,10 @@ export async function runWords(words: readonly string[], setup: Setup = {}): Pro
     loadDoctor: () => {
       if (setup.doctor === undefined) throw new Error('this test has no doctor')
       return Promise.resolve(setup.doctor)
+    },
+    loadRuns: () => {
+      if (setup.runs === undefined) throw new Error('this test has no runs')
+      return Promise.resolve(setup.runs)
     },
   }
   const status = await runProgram(words, context)

@@ -4,9 +4,12 @@ import { describe, expect, it } from 'vitest'
 
 import { SYNC_DEFAULTS } from '../../src/options.js'
 import type { SyncOptions } from '../../src/options.js'
+import { constantRate } from '../../src/rate/schedule.js'
 import { jsonLines, runWords } from './fixtures.js'
 
 const { transport } = SYNC_DEFAULTS
+
+const limit = (bytesPerSecond: number): Partial<SyncOptions> => ({ bwlimit: constantRate(bytesPerSecond) })
 
 describe('options that the engine gets', () => {
   it.each<[string[], Partial<SyncOptions>]>([
@@ -19,10 +22,22 @@ describe('options that the engine gets', () => {
     [['/a', 'h', '--size', 'grow'], { size: 'grow' }],
     [['/a', 'h', '--size=min'], { size: 'min' }],
     [['verify', '/a', 'h', '--size=min'], { mode: 'verify', size: 'min' }],
-    [['/a', 'h', '--bwlimit', '80M'], { bwlimitBytesPerSecond: 80 << 20 }],
-    [['/a', 'h', '--bwlimit', '10MB/s'], { bwlimitBytesPerSecond: 10_000_000 }],
-    [['/a', 'h', '--bwlimit', 'off'], { bwlimitBytesPerSecond: null }],
-    [['/a', 'h', '--bwlimit=0'], { bwlimitBytesPerSecond: null }],
+    [['/a', 'h', '--bwlimit', '80M'], limit(80 << 20)],
+    [['/a', 'h', '--bwlimit', '10MB/s'], limit(10_000_000)],
+    [['/a', 'h', '--bwlimit', 'off'], { bwlimit: null }],
+    [['/a', 'h', '--bwlimit=0'], { bwlimit: null }],
+    [['/a', 'h', '-z'], { compress: 'best' }],
+    [['-z', '/a', 'h'], { compress: 'best' }],
+    [['/a', '-z', 'h'], { compress: 'best' }],
+    [['--compress', '/a', 'h'], { compress: 'best' }],
+    [['sync', '-z', '--', '/a', 'h'], { compress: 'best' }],
+    [['-nz', '/a', 'h'], { mode: 'dry-run', compress: 'best' }],
+    [['-zn', '/a', 'h'], { mode: 'dry-run', compress: 'best' }],
+    [['/a', 'h', '--compress=best'], { compress: 'best' }],
+    [['/a', 'h', '--compress=auto'], { compress: 'auto' }],
+    [['/a', 'h', '--compress=zstd'], { compress: 'zstd' }],
+    [['/a', 'h', '--compress=brotli'], { compress: 'brotli' }],
+    [['/a', 'h', '--compress=none'], { compress: 'none' }],
     [['/a', 'h', '--block-size', '4M'], { blockBytes: 4 << 20 }],
     [['/a', 'h', '--granularity', '64K'], { granularityBytes: 65536 }],
     [['/a', 'h', '--digest', 'sha256'], { digest: 'sha256' }],
@@ -67,6 +82,10 @@ describe('options that the engine gets', () => {
     expect(calls[0]?.pairs.map(({ destination }) => destination.typed)).toEqual(['h:/x', 'h:/y'])
     const dashes = await runWords(['-n', '--', '/a', 'h:--json'])
     expect(dashes.calls[0]?.pairs[0]?.destination.path).toBe('--json')
+    const compress = await runWords(['/a', '--', 'h:-z'])
+    expect(compress.calls[0]?.pairs[0]?.destination.path).toBe('-z')
+    const behind = await runWords(['-z', '/a', '--', 'zstd'])
+    expect(behind.calls[0]?.pairs[0]?.destination.typed).toBe('zstd:/a')
   })
 })
 
@@ -74,10 +93,27 @@ describe('refusals', () => {
   it.each<[string, string[], string | null, RegExp, RegExp]>([
     ['an unknown option', ['/a', 'h', '--quite'], '--quite', /unknown option '--quite'/, /--quiet/],
     ['an option with no likeness', ['/a', 'h', '--zzz'], '--zzz', /unknown option/, /--help/],
-    ['a later option', ['/a', 'h', '--streams', '2'], '--streams', /unknown option/, /./],
+    ['a later option', ['/a', 'h', '--undo'], '--undo', /unknown option/, /./],
+    ['no connections', ['/a', 'h', '--streams', '0'], '--streams', /1 to 16, not '0'/, /--streams 4/],
+    ['too many connections', ['/a', 'h', '--streams', '17'], '--streams', /1 to 16, not '17'/, /--streams 4/],
+    [
+      'a part of a connection',
+      ['/a', 'h', '--streams', '1.5'],
+      '--streams',
+      /1 to 16, not '1.5'/,
+      /--streams 4/,
+    ],
+    ['connections for verify', ['verify', '/a', 'h', '--streams', '2'], '--streams', /unknown option/, /./],
     ['a missing value', ['/a', 'h', '--bwlimit'], '--bwlimit', /argument missing/, /--help/],
     ['a value too many', ['/a', 'h', '--sudo=x'], null, /./, /./],
     ['a bad rate', ['/a', 'h', '--bwlimit', '10Mbit'], '--bwlimit', /10Mbit/, /--bwlimit 80M/],
+    [
+      'a bad timetable',
+      ['/a', 'h', '--bwlimit', '08:00,20M 25:00,off'],
+      '--bwlimit',
+      /'25:00,off'.*'25:00'/,
+      /--bwlimit '08:00,20M 19:00,off/,
+    ],
     ['a bad size', ['/a', 'h', '--block-size', 'big'], '--block-size', /big/, /--block-size 1M/],
     [
       'a block size that is no power of two',
@@ -125,6 +161,18 @@ describe('refusals', () => {
     ['verify --dry-run', ['verify', '/a', 'h', '--dry-run'], '--dry-run', /unknown option/, /./],
     ['verify --create', ['verify', '/a', 'h', '--create'], '--create', /unknown option/, /./],
     ['verify --bwlimit', ['verify', '/a', 'h', '--bwlimit=1M'], '--bwlimit', /unknown option/, /./],
+    ['verify -z', ['verify', '-z', '/a', 'h'], '--compress', /unknown option/, /./],
+    ['doctor --compress', ['doctor', '--compress=auto', 'h'], '--compress', /unknown option/, /./],
+    ['an unknown codec', ['/a', 'h', '--compress=lz4'], '--compress', /auto, best, zstd, brotli/, /./],
+    ['no codec', ['/a', 'h', '--compress='], '--compress', /auto, best, zstd, brotli/, /./],
+    [
+      'a codec in a word of its own',
+      ['-z', 'zstd', '/a', 'h'],
+      '--compress',
+      /same word/,
+      /--compress=zstd.*zstd:/,
+    ],
+    ['the same behind', ['/a', 'h', '--compress', 'none'], '--compress', /same word/, /--compress=none/],
     ['doctor with two hosts', ['doctor', 'a', 'b'], null, /too many arguments/, /--help/],
     ['doctor with a path', ['doctor', '/dev/a'], '/dev/a', /not a host/, /user@host/],
     [
@@ -205,6 +253,7 @@ describe('text that is asked for', () => {
     expect((await runWords(['verify', '--help'])).stdout).toMatch(/^Usage: blocksync verify SOURCE/)
     expect((await runWords(['verify', '--help'])).stdout).not.toContain('--create')
     expect((await runWords(['doctor', '-h'])).stdout).toMatch(/^Usage: blocksync doctor \[HOST\]/)
+    expect((await runWords(['bwlimit', '-h'])).stdout).toMatch(/^Usage: blocksync bwlimit \[RATE \[PID\]\]/)
   })
 
   it('prints help on stderr and ends with 2 when called without words', async () => {

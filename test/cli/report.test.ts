@@ -89,7 +89,7 @@ describe('text', () => {
 
   it('shows everything with --stats', () => {
     const lines = reportLines(
-      { disks: [diskReport({ cipher: 'aes128-gcm' })], error: null },
+      { disks: [diskReport({ cipher: 'aes128-gcm', lanes: 3, compression: 'zstd' })], error: null },
       { ...plain, stats: 'shown' },
       0,
     )
@@ -109,6 +109,8 @@ describe('text', () => {
   verified:       none
   native:         source yes, destination no
   transport:      openssh, aes128-gcm
+  connections:    3
+  compression:    zstd
 same: 942, diff: 82, 1024/1024`)
     const two = reportLines(
       { disks: [diskReport(), waiting], error: null },
@@ -168,6 +170,8 @@ describe('the JSON result', () => {
       state: 'done',
       transport: 'openssh',
       cipher: null,
+      lanes: 1,
+      compression: null,
     }
     expect(result).toEqual({
       event: 'result',

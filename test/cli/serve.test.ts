@@ -11,6 +11,7 @@ import { SyncError } from '../../src/errors.js'
 import { MemoryStream } from './fixtures.js'
 
 type Stage = {
+  stdin: PassThrough
   process: ServeProcess & EventEmitter
   stdout: MemoryStream
   stderr: MemoryStream
@@ -21,7 +22,8 @@ function stage(isTTY = false): Stage {
   const stdout = new MemoryStream()
   const stderr = new MemoryStream()
   const stdin = Object.assign(new PassThrough(), { isTTY })
-  return { process: Object.assign(new EventEmitter(), { stdin, stdout, stderr }), stdout, stderr, exits: [] }
+  const process = Object.assign(new EventEmitter(), { openInput: () => stdin, stdout, stderr })
+  return { stdin, process, stdout, stderr, exits: [] }
 }
 
 function serve(words: string[], { process, exits }: Stage, run: RunServe): Promise<number> {
@@ -59,11 +61,12 @@ describe('serve', () => {
   it('hands over stdin and stdout and ends with the status of the engine', async () => {
     const at = stage()
     const status = await serve(['--native=off'], at, (input, output, { native, signal }) => {
-      expect([input, output, native, signal.aborted]).toEqual([at.process.stdin, at.stdout, 'off', false])
+      expect([input, output, native, signal.aborted]).toEqual([at.stdin, at.stdout, 'off', false])
       expect(at.process.listenerCount('SIGHUP')).toBe(1)
       return Promise.resolve(8)
     })
     expect(status).toBe(8)
+    expect(at.stdin.destroyed).toBe(true)
     expect(at.stdout.text + at.stderr.text).toBe('')
     expect(at.process.eventNames()).toEqual([])
   })

@@ -11,7 +11,7 @@ import {
   parseRate,
   parseSize,
 } from '../../src/cli/units.js'
-import { printable, splitWords } from '../../src/cli/words.js'
+import { splitWords } from '../../src/cli/words.js'
 import { SyncError } from '../../src/errors.js'
 
 const K = 1024
@@ -140,10 +140,6 @@ describe('what people read', () => {
       '0:01:00',
       '0:05:12',
     ])
-  })
-
-  it('has no control characters', () => {
-    expect(printable('a\u001b[2Jb\u009bc\td\n')).toBe('a?[2Jb?c\td?')
   })
 })
 

@@ -1,0 +1,124 @@
+// Makes the JavaScript of dist/ from src/: the library file by file, the program (dist/cli) in a few CommonJS pieces, since
+// each file and each ES module costs start-up time. Types are not its business. See docs/decisions/0014-start-up.md.
+
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join, relative } from 'node:path'
+
+import { build, transform } from 'esbuild'
+
+const ROOT = join(import.meta.dirname, '..')
+const SRC = join(ROOT, 'src')
+const DIST = join(ROOT, 'dist')
+const CLI = join(DIST, 'cli')
+const TARGET = 'node20.19'
+
+/** Looks for compiled parts beside itself and is rarely used: stays in node_modules. */
+const NOT_BUNDLED = ['ssh2']
+
+/** import() in CommonJS would start the loader of ES modules, which takes longer than what it loads. */
+const NO_IMPORT = { 'dynamic-import': false }
+
+/** The URL that a source file would have as a file of its own in dist/, whatever piece it ended up in. */
+const URL_OF = `const urlInDist = (path) => require('node:url').pathToFileURL(require('node:path').join(__dirname, '..', path)).href`
+
+/** Lets import.meta.url mean the same in a piece as in a file of its own, so that sources find their neighbours. */
+const keepUrls = {
+  name: 'keep-urls',
+  setup({ onLoad }) {
+    onLoad({ filter: /\.ts$/ }, ({ path }) => {
+      const inDist = relative(SRC, path).replace(/\.ts$/, '.js')
+      const text = readFileSync(path, 'utf8')
+      const contents = text.replaceAll('import.meta.url', `urlInDist(${JSON.stringify(inDist)})`)
+      return { contents, loader: 'ts' }
+    })
+  },
+}
+
+/** `serve` is a piece without any other: it starts for every run, at the far end of a connection. */
+const farApart = {
+  name: 'far-apart',
+  setup({ onResolve }) {
+    onResolve({ filter: /\/far\.js$/ }, ({ path, resolveDir }) =>
+      join(resolveDir, path) === join(SRC, 'cli', 'far.js') ? { path, external: true } : undefined,
+    )
+  },
+}
+
+const common = {
+  absWorkingDir: ROOT,
+  platform: 'node',
+  target: TARGET,
+  write: false,
+  outdir: DIST,
+  outbase: SRC,
+}
+const asProgram = { ...common, bundle: true, external: NOT_BUNDLED, legalComments: 'inline' }
+
+/** esbuild shares code between pieces only as ES modules: so first those, then each of them as CommonJS. */
+async function toCommonJs({ path, text }) {
+  const { code } = await transform(text, {
+    format: 'cjs',
+    platform: 'node',
+    target: TARGET,
+    supported: NO_IMPORT,
+    banner: text.includes('urlInDist(') ? URL_OF : '',
+  })
+  return { path, text: code }
+}
+
+async function program() {
+  const [near, far] = await Promise.all([
+    build({
+      ...asProgram,
+      entryPoints: ['src/cli/main.ts'],
+      format: 'esm',
+      splitting: true,
+      chunkNames: 'cli/[name]-[hash]',
+      plugins: [keepUrls, farApart],
+    }),
+    build({
+      ...asProgram,
+      entryPoints: ['src/cli/far.ts'],
+      // one piece can be CommonJS at once; then also what it loads late from Node (zlib) is loaded late
+      format: 'cjs',
+      supported: NO_IMPORT,
+      banner: { js: URL_OF },
+      plugins: [keepUrls],
+    }),
+  ])
+  const pieces = await Promise.all(near.outputFiles.map(toCommonJs))
+  const served = far.outputFiles.map(({ path, text }) => ({ path, text }))
+  return [...pieces, ...served, { path: join(CLI, 'package.json'), text: '{ "type": "commonjs" }\n' }]
+}
+
+async function library() {
+  const entryPoints = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
+    .filter((path) => path.endsWith('.ts') && !path.startsWith('cli/'))
+    .map((path) => join('src', path))
+  const made = await build({
+    ...common,
+    entryPoints,
+    format: 'esm',
+    sourcemap: true,
+    sourcesContent: false,
+  })
+  return made.outputFiles.map(({ path, text }) => ({ path, text }))
+}
+
+/** Renamed into place, and only where it changed: a program that starts meanwhile reads the one or the other. */
+function put({ path, text }) {
+  if (existsSync(path) && readFileSync(path, 'utf8') === text) return 0
+  mkdirSync(dirname(path), { recursive: true })
+  writeFileSync(`${path}.new`, text, { mode: path === join(CLI, 'main.js') ? 0o755 : 0o644 })
+  renameSync(`${path}.new`, path)
+  return 1
+}
+
+const files = (await Promise.all([program(), library()])).flat()
+const changed = files.map(put).reduce((sum, count) => sum + count, 0)
+const made = new Set(files.map(({ path }) => path))
+const stale = readdirSync(DIST, { recursive: true, encoding: 'utf8' })
+  .map((path) => join(DIST, path))
+  .filter((path) => /\.js(\.map)?$/.test(path) && !made.has(path))
+for (const path of stale) rmSync(path)
+process.stdout.write(`dist: ${files.length} files, ${changed} changed, ${stale.length} removed\n`)
