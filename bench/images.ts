@@ -1,10 +1,8 @@
 // Disk images for measuring: made from a seed, so that every run of the benchmark measures the same bytes. Everything
 // is written to stable storage here, so that nobody's measured time pays for it. Refuses no path: it is given new ones.
 
-import { spawnSync } from 'node:child_process'
 import { createCipheriv, type Cipher } from 'node:crypto'
-import { mkdir, open, rm, stat, type FileHandle } from 'node:fs/promises'
-import { join } from 'node:path'
+import { open, stat, type FileHandle } from 'node:fs/promises'
 
 export const KIB = 1 << 10
 export const MIB = 1 << 20
@@ -15,7 +13,6 @@ export type Piece = Readonly<{ offset: number; length: number }>
 
 /** Bytes made or read at once: large enough for the disk, small enough for the cache of the processor. */
 const CHUNK_BYTES = 4 * MIB
-const MKFS_TIMEOUT_MS = 120_000
 
 /** An endless stream of bytes that look random and depend on `seed` only: AES-128 in counter mode over zeros. */
 export class SeededBytes {
@@ -41,9 +38,14 @@ export class SeededBytes {
   }
 }
 
-/** A file full of random bytes. */
-export async function makeRandomFile(path: string, sizeBytes: number, seed: string): Promise<void> {
-  await makeSparseFile(path, sizeBytes, [{ offset: 0, length: sizeBytes }], seed)
+/** A file full of random bytes, flushed. */
+export async function makeRandomFile(
+  path: string,
+  sizeBytes: number,
+  seed: string,
+  signal?: AbortSignal,
+): Promise<void> {
+  await makeSparseFile(path, sizeBytes, [{ offset: 0, length: sizeBytes }], seed, signal)
 }
 
 /** A file of `sizeBytes` that is a hole but for random bytes in `pieces`. */
@@ -52,16 +54,41 @@ export async function makeSparseFile(
   sizeBytes: number,
   pieces: readonly Piece[],
   seed: string,
+  signal?: AbortSignal,
 ): Promise<void> {
-  const bytes = new SeededBytes(seed)
   await using handle = disposable(await open(path, 'wx'))
   await handle.file.truncate(sizeBytes)
+  await fill(handle.file, pieces, seed, signal)
+  await handle.file.sync()
+}
+
+/** Makes a file longer, with random bytes in `pieces`, and flushes it. */
+export async function growSparseFile(
+  path: string,
+  sizeBytes: number,
+  pieces: readonly Piece[],
+  seed: string,
+  signal: AbortSignal,
+): Promise<void> {
+  await using handle = disposable(await open(path, 'r+'))
+  await handle.file.truncate(sizeBytes)
+  await fill(handle.file, pieces, seed, signal)
+  await handle.file.sync()
+}
+
+async function fill(
+  file: FileHandle,
+  pieces: readonly Piece[],
+  seed: string,
+  signal?: AbortSignal,
+): Promise<void> {
+  const bytes = new SeededBytes(seed)
   for (const { offset, length } of pieces) {
     for (let done = 0; done < length; done += CHUNK_BYTES) {
-      await writeAll(handle.file, bytes.next(Math.min(CHUNK_BYTES, length - done)), offset + done)
+      signal?.throwIfAborted()
+      await writeAll(file, bytes.next(Math.min(CHUNK_BYTES, length - done)), offset + done)
     }
   }
-  await handle.file.sync()
 }
 
 /** Pieces of `pieceBytes`, spread evenly with a random place in each stretch, on the 4 KiB grid. */
@@ -74,75 +101,61 @@ export function scatter(sizeBytes: number, pieceCount: number, pieceBytes: numbe
   })
 }
 
-/** Different blocks of 4 KiB: `count` of those the file has, by chance. Byte offsets, ascending. */
-export function pickBlocks(sizeBytes: number, count: number, seed: string): number[] {
-  const random = new SeededBytes(seed)
-  const picked = new Set<number>()
-  while (picked.size < count) picked.add(random.below(sizeBytes / BLOCK_BYTES))
-  return [...picked].sort((a, b) => a - b).map((block) => block * BLOCK_BYTES)
-}
-
-/** Overwrites blocks of 4 KiB with random bytes from the seed. */
-export async function overwriteBlocks(
-  path: string,
-  byteOffsets: readonly number[],
-  seed: string,
-): Promise<void> {
-  const bytes = new SeededBytes(seed)
-  await using handle = disposable(await open(path, 'r+'))
-  for (const byteOffset of byteOffsets) await writeAll(handle.file, bytes.next(BLOCK_BYTES), byteOffset)
-  await handle.file.sync()
-}
-
-/**
- * An image with a file system that is `share` full of files with random contents, the rest holes; where there is no
- * mkfs.ext4, random pieces stand for the files. Resolves with what it is, in words.
- */
-export async function makeUsedImage(
-  path: string,
-  sizeBytes: number,
-  share: number,
-  mkfs: string | null,
-  seed: string,
-): Promise<string> {
-  if (mkfs === null) {
-    const pieces = scatter(
-      sizeBytes,
-      512,
-      Math.floor((sizeBytes * share) / 512 / BLOCK_BYTES) * BLOCK_BYTES,
-      seed,
-    )
-    await makeSparseFile(path, sizeBytes, pieces, seed)
-    return 'random pieces of equal length (no mkfs.ext4 here)'
-  }
-  const tree = `${path}.files`
-  await mkdir(tree)
-  try {
-    const random = new SeededBytes(seed)
-    let leftBytes = Math.floor(sizeBytes * share)
-    for (let index = 0; leftBytes > 0; index += 1) {
-      // As on real disks, most files are small and most bytes are in large ones: 1 KiB to 64 MiB, evenly by logarithm.
-      const fileBytes = Math.min(leftBytes, Math.round(KIB * 2 ** (random.below(1600) / 100)))
-      await makeRandomFile(join(tree, `file-${index}`), fileBytes, `${seed}${index}`)
-      leftBytes -= fileBytes
+/** Copies pieces of one file to the same places of another, and flushes it. */
+export async function copyPieces(fromPath: string, toPath: string, pieces: readonly Piece[]): Promise<void> {
+  await using from = disposable(await open(fromPath))
+  await using to = disposable(await open(toPath, 'r+'))
+  const chunk = Buffer.allocUnsafeSlow(CHUNK_BYTES)
+  for (const { offset, length } of pieces) {
+    for (let done = 0; done < length; done += CHUNK_BYTES) {
+      const { bytesRead } = await from.file.read(
+        chunk,
+        0,
+        Math.min(CHUNK_BYTES, length - done),
+        offset + done,
+      )
+      await writeAll(to.file, chunk.subarray(0, bytesRead), offset + done)
     }
-    await makeSparseFile(path, sizeBytes, [], seed)
-    const made = spawnSync(mkfs, ['-q', '-F', '-d', tree, path], {
-      timeout: MKFS_TIMEOUT_MS,
-      encoding: 'utf8',
-    })
-    if (made.status !== 0)
-      throw new Error(`mkfs.ext4 ended with ${made.status ?? made.signal}: ${made.stderr}`)
-    await syncFile(path)
-    return 'an ext4 file system with files of 1 KiB to 64 MiB'
-  } finally {
-    await rm(tree, { recursive: true, force: true })
   }
+  await to.file.sync()
+}
+
+/** Copies a file, holes as holes where its pieces say so, to a path where there is none, and flushes it. */
+export async function copyImage(fromPath: string, toPath: string, pieces: readonly Piece[]): Promise<void> {
+  const { size } = await stat(fromPath)
+  await makeSparseFile(toPath, size, [], '')
+  await copyPieces(fromPath, toPath, pieces)
+}
+
+/** Where a file has data: what is not zeros, in whole blocks of 4 KiB, neighbours together. */
+export async function dataPieces(path: string, signal: AbortSignal): Promise<Piece[]> {
+  await using handle = disposable(await open(path))
+  const chunk = Buffer.allocUnsafeSlow(CHUNK_BYTES)
+  const zeros = Buffer.alloc(BLOCK_BYTES)
+  const { size } = await handle.file.stat()
+  const pieces: { offset: number; length: number }[] = []
+  for (let start = 0; start < size; start += CHUNK_BYTES) {
+    signal.throwIfAborted()
+    const { bytesRead } = await handle.file.read(chunk, 0, CHUNK_BYTES, start)
+    for (let at = 0; at < bytesRead; at += BLOCK_BYTES) {
+      const length = Math.min(BLOCK_BYTES, bytesRead - at)
+      if (chunk.compare(zeros, 0, length, at, at + length) === 0) continue
+      const last = pieces.at(-1)
+      if (last !== undefined && last.offset + last.length === start + at) last.length += length
+      else pieces.push({ offset: start + at, length })
+    }
+  }
+  return pieces
 }
 
 /** Bytes of an image that are allocated: what `du` counts. */
 export async function allocatedBytes(path: string): Promise<number> {
   return (await stat(path)).blocks * 512
+}
+
+/** A size for a title. */
+export function sizeWords(bytes: number): string {
+  return bytes < GIB ? `${Math.round(bytes / MIB)} MiB` : `${Number((bytes / GIB).toFixed(2))} GiB`
 }
 
 /** Reads pieces of a file once, so that they are in the page cache. */
@@ -176,12 +189,14 @@ export async function assertEqual(aPath: string, bPath: string, pieces: readonly
   }
 }
 
-async function syncFile(path: string): Promise<void> {
+/** Flushes a file. */
+export async function syncFile(path: string): Promise<void> {
   await using handle = disposable(await open(path, 'r+'))
   await handle.file.sync()
 }
 
-async function writeAll(handle: FileHandle, bytes: Uint8Array, byteOffset: number): Promise<void> {
+/** Writes all of `bytes`, or rejects. */
+export async function writeAll(handle: FileHandle, bytes: Uint8Array, byteOffset: number): Promise<void> {
   for (let done = 0; done < bytes.length;) {
     const { bytesWritten } = await handle.write(bytes, done, bytes.length - done, byteOffset + done)
     done += bytesWritten
@@ -189,6 +204,6 @@ async function writeAll(handle: FileHandle, bytes: Uint8Array, byteOffset: numbe
 }
 
 /** FileHandle is disposable from Node 20 on, but not in its types for the floor. */
-function disposable(file: FileHandle): AsyncDisposable & { file: FileHandle } {
+export function disposable(file: FileHandle): AsyncDisposable & { file: FileHandle } {
   return { file, [Symbol.asyncDispose]: () => file.close() }
 }

@@ -1,5 +1,5 @@
 // The engine's layers one by one, each at the work it does in a run and nothing else: what a layer cannot do here, no run
-// can do. Everything stays in this process, but xxhsum and the pipe's other end.
+// can do. Everything stays in this process, but xxhsum and the pipe's other end. Those at a disk are in disk-layers.ts.
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -7,9 +7,8 @@ import { open, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 
 import type { AlgorithmName, Digester } from '../src/digest/digester.js'
-import { SEED_BYTES, spanDigests } from '../src/digest/digester.js'
+import { NO_FD, SEED_BYTES, spanDigests } from '../src/digest/digester.js'
 import { createDigester } from '../src/digest/open.js'
-import { openEndpoint } from '../src/endpoint/open.js'
 import { attemptNative, type NativeCore, requireCore } from '../src/native.js'
 import { SYNC_DEFAULTS } from '../src/options.js'
 import { SPAN_BYTES } from '../src/sync/scan.js'
@@ -17,69 +16,67 @@ import { decodeData, encodeData } from '../src/wire/bodies.js'
 import { Channel } from '../src/wire/channel.js'
 import { encodeHeader, FRAME, FrameDecoder, MAX_DATA_PAYLOAD_BYTES } from '../src/wire/frame.js'
 import { findProgram } from '../test/support/needs.js'
+import { codecLayers } from './codec-layers.js'
+import { diskLayers } from './disk-layers.js'
 import { GIB, makeRandomFile, SeededBytes, warm } from './images.js'
-import type { Bench } from './scenarios.js'
+import { type Layer, LAYER_BYTES, type LayerSeries } from './layer.js'
+import { type Bench, nothing } from './rounds.js'
 
-/** One layer: bytes a second of each round. */
-export type LayerSeries = { name: string; bytesPerSecond: number[] }
-
-/** What one turn moves: long enough to be measured, and in the page cache of any machine. */
-const LAYER_BYTES = GIB
 /** xxhsum and cat over LAYER_BYTES take seconds. */
 const PROGRAM_TIMEOUT_MS = 60_000
 /** Pieces in which a pipe gives what was written. */
 const PIPE_CHUNK_BYTES = 64 << 10
 
-type Layer = Readonly<{ name: string; bytes: number; run: () => Promise<void> }>
-
-/** Measures every layer in turn, `bench.rounds` times. `corePath` is the built native core. */
+/** Measures every layer in turn, `bench.rounds` times, backwards in odd rounds. `corePath` is the built native core. */
 export async function measureLayers(bench: Bench, corePath: string): Promise<LayerSeries[]> {
   const path = join(bench.directory, 'layers.img')
-  const target = join(bench.directory, 'layers-written.img')
-  await makeRandomFile(path, LAYER_BYTES, 'layers')
+  await makeRandomFile(path, LAYER_BYTES, 'layers', bench.signal)
   const core = requireCore(attemptNative(corePath))
-  const whole = [{ offset: 0, length: LAYER_BYTES }]
+  const warmed = (): Promise<void> => warm(path, [{ offset: 0, length: LAYER_BYTES }])
+  const digest = (
+    name: string,
+    algorithm: AlgorithmName,
+    of: NativeCore | null,
+    callsAtOnce: number,
+  ): Layer => ({
+    name: `read + digest, ${name}`,
+    bytes: LAYER_BYTES,
+    prepare: warmed,
+    run: () => digestFile(path, algorithm, of, callsAtOnce),
+  })
+  const limit = (name: string, paths: readonly string[]): Layer => ({
+    name: `limit: ${name}`,
+    bytes: LAYER_BYTES,
+    prepare: warmed,
+    run: () => xxhsum(paths),
+  })
+  const inMemory = (name: string, run: () => Promise<void>): Layer => ({
+    name,
+    bytes: LAYER_BYTES,
+    prepare: nothing,
+    run,
+  })
+  await using disk = await diskLayers(bench, path, core)
   const layers: Layer[] = [
-    {
-      name: 'read + digest, xxh3-128, one call at a time',
-      bytes: LAYER_BYTES,
-      run: () => digestFile(path, 'xxh3-128', core, 1),
-    },
-    {
-      name: 'read + digest, xxh3-128, two calls at once',
-      bytes: LAYER_BYTES,
-      run: () => digestFile(path, 'xxh3-128', core, 2),
-    },
-    {
-      name: 'read + digest, xxh64x2 in WebAssembly',
-      bytes: LAYER_BYTES,
-      run: () => digestFile(path, 'xxh64x2', null, 1),
-    },
-    { name: 'read + digest, sha256', bytes: LAYER_BYTES, run: () => digestFile(path, 'sha256', core, 1) },
+    digest('xxh3-128, one call at a time', 'xxh3-128', core, 1),
+    digest('xxh3-128, two calls at once', 'xxh3-128', core, 2),
+    digest('xxh64x2 in WebAssembly', 'xxh64x2', null, 1),
+    digest('sha256', 'sha256', core, 1),
     ...(findProgram('xxhsum') === null
       ? []
-      : [
-          { name: 'limit: xxhsum -H2', bytes: LAYER_BYTES, run: () => xxhsum([path]) },
-          {
-            name: 'limit: two xxhsum -H2 at once, each',
-            bytes: LAYER_BYTES,
-            run: () => xxhsum([path, path]),
-          },
-        ]),
-    { name: 'frames decoded from chunks of 64 KiB', bytes: LAYER_BYTES, run: async () => decodeFrames() },
-    { name: 'channel through a pipe and back', bytes: LAYER_BYTES, run: channelThroughPipe },
-    {
-      name: 'write, with flush',
-      bytes: LAYER_BYTES / 4,
-      run: () => writeFile(target, core, LAYER_BYTES / 4),
-    },
+      : [limit('xxhsum -H2', [path]), limit('two xxhsum -H2 at once, each', [path, path])]),
+    ...disk.layers,
+    ...(await codecLayers()),
+    inMemory('frames decoded from chunks of 64 KiB', async () => decodeFrames()),
+    inMemory('channel through a pipe and back', channelThroughPipe),
   ]
   const all = layers.map(({ name }): LayerSeries => ({ name, bytesPerSecond: [] }))
   for (let round = 0; round < bench.rounds; round += 1) {
-    for (const [index, { name, bytes, run }] of layers.entries()) {
+    const order = [...layers.entries()]
+    if (round % 2 === 1) order.reverse()
+    for (const [index, { name, bytes, prepare, run }] of order) {
       bench.signal.throwIfAborted()
-      await rm(target, { force: true })
-      await warm(path, whole)
+      await prepare()
       const startedMs = performance.now()
       await run()
       const bytesPerSecond = (bytes * 1000) / (performance.now() - startedMs)
@@ -88,7 +85,6 @@ export async function measureLayers(bench: Bench, corePath: string): Promise<Lay
     }
   }
   await rm(path)
-  await rm(target, { force: true })
   return all
 }
 
@@ -119,7 +115,11 @@ async function digestFile(
 
 async function digestSpan(digester: Digester, fd: number, offset: number): Promise<void> {
   const out = spanDigests(digester.parameters.geometry, digester.digestBytes, SPAN_BYTES)
-  const readBytes = await digester.digestSpan(fd, { offset, length: SPAN_BYTES }, out)
+  const { bytes: readBytes } = await digester.digestSpan(
+    { fd, directFd: NO_FD },
+    { offset, length: SPAN_BYTES },
+    out,
+  )
   if (readBytes !== SPAN_BYTES) throw new Error(`${readBytes} bytes were read at ${offset}`)
 }
 
@@ -181,19 +181,4 @@ async function channelThroughPipe(): Promise<void> {
   } finally {
     cat.kill()
   }
-}
-
-async function writeFile(path: string, core: NativeCore, sizeBytes: number): Promise<void> {
-  const bytes = new SeededBytes('write').next(MAX_DATA_PAYLOAD_BYTES)
-  const request = {
-    path,
-    role: 'destination',
-    access: 'write',
-    create: 'if-missing',
-    createSizeBytes: sizeBytes,
-  } as const
-  await using endpoint = await openEndpoint(request, core)
-  for (let offset = 0; offset < sizeBytes; offset += bytes.length)
-    await endpoint.write([{ offset, length: bytes.length }], bytes)
-  await endpoint.flush()
 }

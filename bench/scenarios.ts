@@ -1,213 +1,188 @@
-// What is measured over ssh: the situations of a disk that is kept equal, each with its images, the tools that are run on
-// them in turn, and what must be put back between two runs. A run whose result is wrong ends the benchmark.
+// What is measured over ssh on this machine: the situations of a disk that is kept equal, each with its images and the
+// tools that are run on them in turn. What is about the line between the hosts is in lines.ts.
 
-import { existsSync } from 'node:fs'
-import { copyFile, readFile, rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { cp } from 'node:fs/promises'
 
-import { findProgram } from '../test/support/needs.js'
-import type { Sshd } from '../test/support/sshd.js'
 import {
-  allocatedBytes,
-  assertEqual,
-  BLOCK_BYTES,
+  copyImage,
+  copyPieces,
   GIB,
   makeRandomFile,
   makeSparseFile,
-  makeUsedImage,
-  overwriteBlocks,
-  pickBlocks,
-  type Piece,
+  MIB,
   scatter,
-  warm,
+  sizeWords,
+  syncFile,
 } from './images.js'
-import { measure, type Sample } from './measure.js'
-import { openRelay } from './relay.js'
-import { blocksync, DD, isInstalled, rsync, XXHSUM, type Place, type Tool } from './tools.js'
+import { latency, slowLine, throughput } from './lines.js'
+import { type Bench, inTurn, nothing, placeIn, removeFiles, type ScenarioResult, turns } from './rounds.js'
+import {
+  BDSYNC_PATCH,
+  blocksync,
+  CAT,
+  DD,
+  FETCHED_DIGESTS,
+  NBDCOPY,
+  type Place,
+  rsync,
+  SSH_TRUE,
+  XXHSUM,
+} from './tools.js'
 
-export type Bench = Readonly<{
-  directory: string
-  sshd: Sshd
-  /** dist/cli/main.js */
-  program: string
-  rounds: number
-  /** Size of the identical disks. */
-  sizeBytes: number
-  signal: AbortSignal
-  say: (text: string) => void
-}>
-
-/** All samples of one tool in one scenario. */
-export type Series = Readonly<{ scenario: string; tool: string; samples: readonly Sample[] }>
-
-/** Facts that bars are computed from, in bytes. */
-export type Facts = Readonly<{ changedBytes?: number; allocatedBytes?: number }>
-
-export type ScenarioResult = Readonly<{ title: string; series: readonly Series[]; facts: Facts }>
-
-/** A round trip of a line between continents. */
-export const ROUND_TRIP_MS = 50
-const USED_SHARE = 0.6
-const CHANGED_SHARE = 0.01
 const SPARSE_BYTES = 1024 * GIB
 const SPARSE_PIECES = 64
+/** So small that only starting and connecting take time. */
+const START_BYTES = 64 * MIB
 
-const OURS = blocksync('require')
-const OURS_PLAIN = blocksync('off')
+const OURS = blocksync()
+const COMPARING_PEERS = [rsync('delta'), BDSYNC_PATCH, FETCHED_DIGESTS] as const
 
-export const SCENARIOS = { identical, changed, first: firstCopy, latency, sparse } as const
+export const SCENARIOS = {
+  start,
+  identical,
+  changed,
+  first: firstCopy,
+  different,
+  sparse,
+  latency,
+  throughput,
+  slow: slowLine,
+  cold,
+} as const
 
 export type ScenarioName = keyof typeof SCENARIOS
 
-/** One tool in one situation, and what is put back before each of its runs. */
-type Turn = Readonly<{ scenario: string; tool: Tool; place: Place; reset: () => Promise<void> }>
-
+/** Dense random data, so that nothing but reading and digesting can be saved. */
 async function identical(bench: Bench): Promise<ScenarioResult> {
-  const { sizeBytes } = bench
-  const place = placeIn(bench, whole(sizeBytes))
-  await makeRandomFile(place.source, sizeBytes, 'identical')
-  await copyFlushed(place)
-  const tools = [OURS, XXHSUM, rsync('delta'), OURS_PLAIN]
+  const sizeBytes = bench.sizes.identical
+  const place = placeIn(bench, sizeBytes)
+  await makeRandomFile(place.source, sizeBytes, 'identical', bench.signal)
+  await copyWhole(place)
+  const tools = [OURS, XXHSUM, ...COMPARING_PEERS, blocksync({ native: 'off' })]
   const series = await inTurn(bench, turns('identical', tools, place, nothing))
-  await removeImages(place)
-  return { title: `${gib(sizeBytes)} of random data, identical on both ends`, series, facts: {} }
+  await removeFiles(place.source, place.destination)
+  const title = `${sizeWords(sizeBytes)} of random data, identical on both ends`
+  return { title, series, facts: { sizeBytes }, references: { identical: XXHSUM.name } }
 }
 
-/** 1 % of the 4 KiB blocks of 1 GiB, chosen at random; beside it the same disk identical, which the bar refers to. */
+/** Three sets in turn: the disk as it was, a little later, a day later; the destination is always as it was. */
 async function changed(bench: Bench): Promise<ScenarioResult> {
-  const sizeBytes = Math.min(GIB, bench.sizeBytes)
-  const place = placeIn(bench, whole(sizeBytes))
-  await makeRandomFile(place.source, sizeBytes, 'changed')
-  await copyFlushed(place)
-  const byteOffsets = pickBlocks(sizeBytes, Math.round((sizeBytes / BLOCK_BYTES) * CHANGED_SHARE), 'which')
-  const age = (): Promise<void> => overwriteBlocks(place.destination, byteOffsets, 'older')
+  const disk = await bench.usedDisk()
+  const place = placeIn(bench, disk.sizeBytes)
+  await copyImage(disk.path, place.destination, disk.data)
+  const age = async (): Promise<void> => {
+    for (const { pieces } of Object.values(disk.aged)) await copyPieces(disk.path, place.destination, pieces)
+  }
+  const little = { ...place, source: disk.aged['0.1 %'].path }
+  const day = { ...place, source: disk.aged['2 %'].path }
   const series = await inTurn(bench, [
-    ...turns('identical', [OURS], place, nothing),
-    ...turns('changed', [OURS, rsync('delta'), OURS_PLAIN], place, age),
+    ...turns('same', [OURS, XXHSUM], { ...place, source: disk.path }, age),
+    ...turns('0.1 % changed', [OURS, XXHSUM, ...COMPARING_PEERS], little, age),
+    ...turns('2 % changed', [OURS, XXHSUM, ...COMPARING_PEERS, blocksync({ native: 'off' })], day, age),
   ])
-  await removeImages(place)
-  const title = `${gib(sizeBytes)}, 1 % of the 4 KiB blocks changed at random (${byteOffsets.length} blocks)`
-  return { title, series, facts: { changedBytes: byteOffsets.length * BLOCK_BYTES } }
+  await removeFiles(place.destination)
+  return {
+    title: `a used disk of ${sizeWords(disk.sizeBytes)} (${disk.words}), 0.1 % and 2 % of its 4 KiB blocks changed`,
+    series,
+    facts: { changedBytes: disk.aged['2 %'].changedBytes, sizeBytes: disk.sizeBytes },
+    references: { same: XXHSUM.name, '0.1 % changed': XXHSUM.name, '2 % changed': XXHSUM.name },
+  }
 }
 
 async function firstCopy(bench: Bench): Promise<ScenarioResult> {
-  const sizeBytes = Math.min(2 * GIB, bench.sizeBytes)
-  const place = placeIn(bench, whole(sizeBytes))
-  const what = await makeUsedImage(place.source, sizeBytes, USED_SHARE, findProgram('mkfs.ext4'), 'used')
-  const allocated = await allocatedBytes(place.source)
-  const tools = [blocksync('require', 'create'), DD, rsync('whole'), blocksync('off', 'create')]
-  const series = await inTurn(
-    bench,
-    turns('first copy', tools, place, () => rm(place.destination, { force: true })),
-  )
-  await removeImages(place)
-  const title = `first copy of ${gib(sizeBytes)}, ${Math.round((allocated / sizeBytes) * 100)} % allocated: ${what}`
-  return { title, series, facts: { allocatedBytes: allocated } }
-}
-
-async function latency(bench: Bench): Promise<ScenarioResult> {
-  const sizeBytes = Math.min(GIB, bench.sizeBytes)
-  const place = placeIn(bench, whole(sizeBytes))
-  await makeRandomFile(place.source, sizeBytes, 'latency')
-  await copyFlushed(place)
-  await using relay = await openRelay(bench.sshd.port, ROUND_TRIP_MS / 2)
-  const sshConfig = join(bench.directory, 'ssh_config_slow')
-  const config = await readFile(bench.sshd.clientConfigPath, 'utf8')
-  // The host key is known under the port of sshd itself.
-  const known = `  HostKeyAlias [127.0.0.1]:${bench.sshd.port}\n  Port ${relay.port}`
-  await writeFile(sshConfig, config.replace(/^ {2}Port .*$/m, known))
-  const series = await inTurn(bench, [
-    ...turns('no delay', [OURS], place, nothing),
-    ...turns('delay', [OURS, rsync('delta'), OURS_PLAIN], { ...place, sshConfig }, nothing),
-  ])
-  await removeImages(place)
-  return { title: `${gib(sizeBytes)}, identical, ${ROUND_TRIP_MS} ms round trip`, series, facts: {} }
-}
-
-/**
- * Only ours with the native core: rsync and dd read every hole, and so do we without the core, since Node.js cannot ask a
- * file for its holes. That takes half an hour a run.
- */
-async function sparse(bench: Bench): Promise<ScenarioResult> {
-  const dataBytes = Math.min(GIB, bench.sizeBytes)
-  const pieces = scatter(SPARSE_BYTES, SPARSE_PIECES, dataBytes / SPARSE_PIECES, 'sparse')
-  const place = placeIn(bench, pieces)
-  await makeSparseFile(place.source, SPARSE_BYTES, pieces, 'sparse')
-  const facts = { allocatedBytes: await allocatedBytes(place.source) }
-  const remove = (): Promise<void> => rm(place.destination, { force: true })
-  const series = await inTurn(bench, [
-    ...turns('first copy', [blocksync('require', 'create')], place, remove),
-    ...turns('identical', [OURS], place, nothing),
-  ])
-  await removeImages(place)
-  return { title: `1 TiB with ${gib(dataBytes)} of data in ${SPARSE_PIECES} places`, series, facts }
-}
-
-/** A B C A B C...: what changes on the machine while we measure changes for all of them. */
-async function inTurn(bench: Bench, all: readonly Turn[]): Promise<Series[]> {
-  const samples = all.map((): Sample[] => [])
-  for (let round = 0; round < bench.rounds; round += 1) {
-    for (const [index, { scenario, tool, place, reset }] of all.entries()) {
-      if (!isInstalled(tool)) {
-        if (round === 0) bench.say(`${scenario}: ${tool.program} is not installed and not measured`)
-        continue
-      }
-      await reset()
-      await warm(place.source, place.data)
-      if (existsSync(place.destination)) await warm(place.destination, place.data)
-      const sample = withOwnCount(tool, await measure(tool.argvs(place), bench.sshd, bench.signal))
-      if (tool.leaves === 'copy') await assertEqual(place.source, place.destination, place.data)
-      samples[index]?.push(sample)
-      bench.say(`${scenario}, ${tool.name}: ${sample.wallSeconds.toFixed(2)} s`)
-    }
-  }
-  return all.flatMap(({ scenario, tool }, index) => {
-    const mine = samples[index] ?? []
-    return mine.length === 0 ? [] : [{ scenario, tool: tool.name, samples: mine }]
-  })
-}
-
-function turns(scenario: string, tools: readonly Tool[], place: Place, reset: () => Promise<void>): Turn[] {
-  return tools.map((tool) => ({ scenario, tool, place, reset }))
-}
-
-async function nothing(): Promise<void> {
-  // both disks are as they were
-}
-
-function whole(sizeBytes: number): Piece[] {
-  return [{ offset: 0, length: sizeBytes }]
-}
-
-/** Ours counts what it gives to ssh and gets from it, and says so in its result. */
-function withOwnCount(tool: Tool, sample: Sample): Sample {
-  if (tool.program !== 'blocksync') return sample
-  const result: unknown = JSON.parse(sample.stdout.trim().split('\n').at(-1) ?? '')
-  if (typeof result !== 'object' || result === null) throw new Error(`not a result: ${sample.stdout}`)
-  const { wireBytesSent, wireBytesReceived } = result as Readonly<Record<string, unknown>>
-  return { ...sample, wireBytes: Number(wireBytesSent) + Number(wireBytesReceived) }
-}
-
-function placeIn(bench: Bench, data: readonly Piece[]): Place {
+  const disk = await bench.usedDisk()
+  const place = { ...placeIn(bench, disk.sizeBytes), source: disk.path }
+  const tools = [blocksync({ destination: 'create' }), NBDCOPY, DD, CAT, rsync('whole')]
+  const remove = (): Promise<void> => removeFiles(place.destination)
+  const series = await inTurn(bench, turns('first copy', tools, place, remove))
+  await remove()
+  const share = Math.round((disk.allocatedBytes / disk.sizeBytes) * 100)
   return {
-    source: join(bench.directory, 'source.img'),
-    destination: join(bench.directory, 'destination.img'),
-    sshConfig: bench.sshd.clientConfigPath,
-    program: bench.program,
-    data,
+    title: `first copy of ${sizeWords(disk.sizeBytes)}, ${share} % allocated: ${disk.words}`,
+    series,
+    facts: { allocatedBytes: disk.allocatedBytes },
+    references: { 'first copy': NBDCOPY.name },
   }
 }
 
-async function copyFlushed({ source, destination }: Place): Promise<void> {
-  await copyFile(source, destination)
-  await overwriteBlocks(destination, [], '')
+/** Everything must be sent, and something must be read and compared before: the worst case for who compares. */
+async function different(bench: Bench): Promise<ScenarioResult> {
+  const sizeBytes = bench.sizes.random
+  const place = placeIn(bench, sizeBytes)
+  const other = `${place.destination}.other`
+  await makeRandomFile(place.source, sizeBytes, 'one', bench.signal)
+  await makeRandomFile(other, sizeBytes, 'other', bench.signal)
+  await makeSparseFile(place.destination, sizeBytes, [], '')
+  const reset = (): Promise<void> => copyPieces(other, place.destination, place.data)
+  const lanes = bench.has.streams ? [blocksync({ words: ['--streams=4'] })] : []
+  const tools = [OURS, ...lanes, CAT, NBDCOPY, DD]
+  const series = await inTurn(bench, turns('all different', tools, place, reset))
+  await removeFiles(place.source, place.destination, other)
+  const title = `${sizeWords(sizeBytes)} of random data over other random data`
+  return { title, series, facts: { sizeBytes }, references: { 'all different': CAT.name } }
 }
 
-async function removeImages({ source, destination }: Place): Promise<void> {
-  await rm(source, { force: true })
-  await rm(destination, { force: true })
+/** Who reads holes is not asked: rsync and dd take half an hour, and so do we without the core, since Node.js cannot ask for holes. */
+async function sparse(bench: Bench): Promise<ScenarioResult> {
+  const dataBytes = bench.sizes.sparseData
+  const pieces = scatter(SPARSE_BYTES, SPARSE_PIECES, dataBytes / SPARSE_PIECES, 'sparse')
+  const place = placeIn(bench, SPARSE_BYTES, pieces)
+  await makeSparseFile(place.source, SPARSE_BYTES, pieces, 'sparse', bench.signal)
+  const remove = (): Promise<void> => removeFiles(place.destination)
+  const copied = await inTurn(
+    bench,
+    turns('1 TiB sparse, first copy', [blocksync({ destination: 'create' })], place, remove),
+  )
+  // Once is enough to see it: it takes ten times as long, and would take most of the benchmark's time.
+  const peer = await inTurn(bench, turns('1 TiB sparse, first copy', [NBDCOPY], place, remove), 1)
+  await remove()
+  await copyImage(place.source, place.destination, pieces)
+  const same = await inTurn(bench, turns('1 TiB sparse, identical', [OURS], place, nothing))
+  await removeFiles(place.source, place.destination)
+  return {
+    title: `1 TiB with ${sizeWords(dataBytes)} of data in ${SPARSE_PIECES} places`,
+    series: [...copied, ...peer, ...same],
+    facts: {},
+    references: { '1 TiB sparse, first copy': NBDCOPY.name },
+  }
 }
 
-function gib(bytes: number): string {
-  return `${Number((bytes / GIB).toFixed(2))} GiB`
+/** Both files are on the disk and not in memory. What is between (a host's cache under a virtual disk) we cannot see. */
+async function cold(bench: Bench): Promise<ScenarioResult> {
+  const disk = await bench.usedDisk()
+  const place = placeIn(bench, disk.sizeBytes)
+  const { path: later, pieces } = disk.aged['2 %']
+  await copyImage(disk.path, place.destination, disk.data)
+  const age = (): Promise<void> => copyPieces(disk.path, place.destination, pieces)
+  const same = { ...place, source: disk.path }
+  const series = await inTurn(bench, [
+    ...turns('cold, identical', [OURS, XXHSUM, rsync('delta')], same, age, 'cold'),
+    ...turns('cold, 2 % changed', [OURS, XXHSUM, rsync('delta')], { ...place, source: later }, age, 'cold'),
+  ])
+  await removeFiles(place.destination)
+  return {
+    title: `a used disk of ${sizeWords(disk.sizeBytes)}, not in the page cache`,
+    series,
+    facts: {},
+    references: { 'cold, identical': XXHSUM.name, 'cold, 2 % changed': XXHSUM.name },
+  }
+}
+
+async function start(bench: Bench): Promise<ScenarioResult> {
+  const place = placeIn(bench, START_BYTES)
+  await makeRandomFile(place.source, START_BYTES, 'start', bench.signal)
+  await copyWhole(place)
+  const series = await inTurn(bench, turns('start', [OURS, SSH_TRUE], place, nothing))
+  await removeFiles(place.source, place.destination)
+  return {
+    title: `${sizeWords(START_BYTES)}, identical: what starting and connecting take`,
+    series,
+    facts: {},
+    references: {},
+  }
+}
+
+async function copyWhole({ source, destination }: Place): Promise<void> {
+  await cp(source, destination)
+  await syncFile(destination)
 }
