@@ -14,25 +14,30 @@ const COMMON = [
   'options',
   'exec',
   'native',
+  'printable',
   'version',
+  'codec/codec',
   'digest/digester',
   'endpoint/endpoint',
   'transport/transport',
 ]
 /** What a folder may import besides COMMON and itself; cli, index and other root files compose and may import anything. */
 const MAY_IMPORT: Record<string, RegExp> = {
+  codec: /^$/,
   digest: /^$/,
   endpoint: /^$/,
   transport: /^$/,
   wire: /^$/,
   guard: /^$/,
+  rate: /^$/,
   track: /^$/,
-  sync: /^(digest|endpoint|transport)\/open$|^digest\/(root|zero)$|^(wire|guard|track)\//,
+  sync: /^(codec|digest|endpoint|transport)\/open$|^codec\/compressor$|^digest\/(root|zero)$|^(wire|guard|rate|track)\//,
   migrate: /^sync\/|^guard\/|^(endpoint|transport)\/open$/,
   replicate: /^sync\/|^guard\/|^(endpoint|transport)\/open$/,
 }
 /** Concrete kinds: only the `open` of their folder imports them. */
-const KINDS = /^(digest\/(xxh3|xxh64x2|sha256)|endpoint\/(file|nbd)|transport\/(local|openssh|ssh2))$/
+const KINDS =
+  /^(codec\/(zstd|brotli)|digest\/(xxh3|xxh64x2|sha256)|endpoint\/(file|nbd)|transport\/(local|openssh|ssh2))$/
 
 const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
   .filter((path) => path.endsWith('.ts'))

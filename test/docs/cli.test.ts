@@ -29,6 +29,7 @@ describe('docs/cli.md, options', () => {
     ['s', [] as string[]],
     ['v', ['verify']],
     ['d', ['doctor']],
+    ['b', ['bwlimit']],
   ])('has the options of command %s, and no others', async (letter, words) => {
     const documented = documentedOptions().filter(({ letters }) => letters.includes(letter))
     const inHelp = await optionsInHelp(words)
@@ -137,9 +138,10 @@ describe('command lines', () => {
   it.each(lines.map((line) => line.slice('$ '.length)))('%s is understood', async (line) => {
     const [, ...words] = splitWords('a document', line)
     const { status, stderr, calls } = await runWords(words)
-    if (words[0] === 'doctor') {
-      // it came as far as looking for the doctor, which this test does not have
-      expect([status, stderr]).toEqual([EXIT.internal, expect.stringContaining('no doctor')])
+    if (words[0] === 'doctor' || words[0] === 'bwlimit') {
+      // it came as far as looking for the doctor, or for runs, which this test does not have
+      const missing = words[0] === 'doctor' ? 'no doctor' : 'no runs'
+      expect([status, stderr]).toEqual([EXIT.internal, expect.stringContaining(missing)])
     } else {
       expect([stderr, calls.length]).toEqual(['', 1])
     }
