@@ -1,210 +1,18 @@
-/* The Node-API face of the core: JavaScript values in, checked here before any work starts; promises out.
- * Work runs on libuv's pool and sees only its own job. What is refused: wrong types (TypeError), wrong sizes (RangeError). */
+/* The Node-API face of the core: what src/native.ts calls. JavaScript values are checked here before any work starts; a job
+ * (jobs.c) does it. What is refused: wrong types (TypeError), wrong sizes (RangeError). Argument order is NativeCore's. */
 #define _GNU_SOURCE
 #include <node_api.h>
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "arguments.h"
 #include "core.h"
+#include "jobs.h"
 
 /* Counts changes of what is exported; src/native.ts expects the same number. */
-#define CORE_VERSION 2
-
-typedef enum { JOB_DIGEST, JOB_WRITE, JOB_START, JOB_FINISH, JOB_EXTENTS, JOB_ZERO, JOB_DROP_CACHE } job_kind;
-
-/* One asynchronous call. `held` is an array of the JavaScript buffers that it uses; `ranges` is our own copy. */
-typedef struct {
-  job_kind kind;
-  napi_async_work work;
-  napi_deferred deferred;
-  napi_ref held;
-  digest_request digest;
-  write_request write;
-  range *ranges;
-  size_t range_count;
-  range within;
-  double *triples;
-  size_t capacity;
-  int fd;
-  read_count read;
-  write_count written;
-  size_t extent_count;
-  failure failed;
-} job;
-
-static const char *errno_name(int err) {
-  switch (err) {
-#define NAME(value) case value: return #value
-    NAME(EACCES); NAME(EAGAIN); NAME(EBADF); NAME(EBUSY); NAME(ECANCELED); NAME(EDQUOT); NAME(EFAULT); NAME(EFBIG);
-    NAME(EINTR); NAME(EINVAL); NAME(EIO); NAME(EISDIR); NAME(ENODEV); NAME(ENOENT); NAME(ENOLINK); NAME(ENOMEM);
-    NAME(ENOSPC); NAME(ENOSYS); NAME(ENOTTY); NAME(ENXIO); NAME(EOPNOTSUPP); NAME(EOVERFLOW); NAME(EPERM); NAME(EPIPE);
-    NAME(EREMOTEIO); NAME(EROFS); NAME(ESPIPE); NAME(ESTALE); NAME(ETIMEDOUT); NAME(ETXTBSY); NAME(EBADE); NAME(EILSEQ);
-    NAME(EUCLEAN); NAME(ENODATA); NAME(ENOMEDIUM); NAME(ENOLCK); NAME(EMFILE); NAME(ENFILE); NAME(ENETDOWN); NAME(EHOSTDOWN); NAME(ENOTCONN);
-#undef NAME
-    default: return "EUNKNOWN";
-  }
-}
-
-/* --- jobs -------------------------------------------------------------------------------------------------------- */
-
-static job *new_job(napi_env env, job_kind kind) {
-  job *created = calloc(1, sizeof *created);
-  if (created == NULL) napi_throw_error(env, "ENOMEM", "out of memory");
-  else created->kind = kind;
-  return created;
-}
-
-static void free_job(napi_env env, job *finished) {
-  if (finished->held != NULL) napi_delete_reference(env, finished->held);
-  if (finished->work != NULL) napi_delete_async_work(env, finished->work);
-  free(finished->ranges);
-  free(finished);
-}
-
-/* On the pool: no JavaScript value may be touched here. */
-static void run_job(napi_env env, void *data) {
-  (void)env;
-  job *running = data;
-  switch (running->kind) {
-    case JOB_DIGEST:
-      running->digest.ranges = running->ranges;
-      running->digest.range_count = running->range_count;
-      running->read = disk_digest(&running->digest, &running->failed);
-      return;
-    case JOB_WRITE:
-      running->write.ranges = running->ranges;
-      running->write.range_count = running->range_count;
-      running->written = disk_write(&running->write, &running->failed);
-      return;
-    case JOB_START: disk_start_write_back(running->fd, running->within, &running->failed); return;
-    case JOB_FINISH:
-      disk_finish_write_back(running->fd, running->within, running->ranges, running->range_count, &running->failed);
-      return;
-    case JOB_EXTENTS:
-      running->extent_count = disk_extents(running->fd, running->within, running->triples, running->capacity, &running->failed);
-      return;
-    case JOB_ZERO: disk_zero(running->fd, running->ranges, running->range_count, &running->failed); return;
-    case JOB_DROP_CACHE: disk_drop_cache(running->fd, &running->failed); return;
-  }
-}
-
-/* An Error with the same properties as those of node:fs, and `offset`. NULL where the environment is going away. */
-static napi_value make_error(napi_env env, const failure *failed) {
-  const char *name = errno_name(failed->err);
-  char text[200];
-  napi_value code, message, error, number, call;
-  snprintf(text, sizeof text, "%s: %s failed at byte %llu (errno %d)", name, failed->call,
-           (unsigned long long)failed->offset, failed->err);
-  if (napi_create_string_utf8(env, name, NAPI_AUTO_LENGTH, &code) != napi_ok ||
-      napi_create_string_utf8(env, text, NAPI_AUTO_LENGTH, &message) != napi_ok ||
-      napi_create_error(env, code, message, &error) != napi_ok ||
-      napi_create_double(env, (double)failed->offset, &number) != napi_ok ||
-      napi_set_named_property(env, error, "offset", number) != napi_ok ||
-      napi_create_int32(env, -failed->err, &number) != napi_ok ||
-      napi_set_named_property(env, error, "errno", number) != napi_ok ||
-      napi_create_string_utf8(env, failed->call, NAPI_AUTO_LENGTH, &call) != napi_ok ||
-      napi_set_named_property(env, error, "syscall", call) != napi_ok) {
-    return NULL;
-  }
-  return error;
-}
-
-/* {names[0]: first, names[1]: second}, or NULL. */
-static napi_value make_pair(napi_env env, const char *const names[2], napi_value first, napi_value second) {
-  napi_value pair;
-  bool is_made = napi_create_object(env, &pair) == napi_ok && napi_set_named_property(env, pair, names[0], first) == napi_ok &&
-                 napi_set_named_property(env, pair, names[1], second) == napi_ok;
-  return is_made ? pair : NULL;
-}
-
-/* What the promise of a job that did not fail resolves with; NULL where the environment is going away. */
-static napi_value make_result(napi_env env, const job *finished) {
-  static const char *const read_names[2] = {"bytes", "coldBytes"};
-  static const char *const write_names[2] = {"bufferedBytes", "isDirectRefused"};
-  napi_value first = NULL, second = NULL;
-  bool is_made;
-  switch (finished->kind) {
-    case JOB_DIGEST:
-      is_made = napi_create_double(env, (double)finished->read.bytes, &first) == napi_ok &&
-                napi_create_double(env, (double)finished->read.cold_bytes, &second) == napi_ok;
-      return is_made ? make_pair(env, read_names, first, second) : NULL;
-    case JOB_WRITE:
-      is_made = napi_create_double(env, (double)finished->written.buffered_bytes, &first) == napi_ok &&
-                napi_get_boolean(env, finished->written.is_direct_refused, &second) == napi_ok;
-      return is_made ? make_pair(env, write_names, first, second) : NULL;
-    case JOB_EXTENTS: return napi_create_double(env, (double)finished->extent_count, &first) == napi_ok ? first : NULL;
-    case JOB_START:
-    case JOB_FINISH:
-    case JOB_ZERO:
-    case JOB_DROP_CACHE: return napi_get_undefined(env, &first) == napi_ok ? first : NULL;
-  }
-  return NULL;
-}
-
-/* Back on the JavaScript thread. In a worker that is being terminated every call here may fail: then nobody listens. */
-static void settle_job(napi_env env, napi_status status, void *data) {
-  job *finished = data;
-  napi_value value = NULL;
-  if (status != napi_ok && finished->failed.err == 0) finished->failed = (failure){ECANCELED, "pool", 0};
-  if (finished->failed.err != 0) {
-    value = make_error(env, &finished->failed);
-    if (value != NULL) napi_reject_deferred(env, finished->deferred, value);
-  } else {
-    value = make_result(env, finished);
-    if (value != NULL) napi_resolve_deferred(env, finished->deferred, value);
-  }
-  free_job(env, finished);
-}
-
-/* Queues the job with its buffers held and returns its promise; frees it and throws where that fails. */
-static napi_value start_job(napi_env env, job *started, size_t held_count, const napi_value *held) {
-  napi_value promise, name, array;
-  bool is_ready = napi_create_array_with_length(env, held_count, &array) == napi_ok;
-  for (size_t index = 0; is_ready && index < held_count; index++) {
-    is_ready = napi_set_element(env, array, (uint32_t)index, held[index]) == napi_ok;
-  }
-  is_ready = is_ready && napi_create_reference(env, array, 1, &started->held) == napi_ok &&
-             napi_create_string_utf8(env, "blocksync", NAPI_AUTO_LENGTH, &name) == napi_ok &&
-             napi_create_async_work(env, NULL, name, run_job, settle_job, started, &started->work) == napi_ok &&
-             napi_create_promise(env, &started->deferred, &promise) == napi_ok &&
-             napi_queue_async_work(env, started->work) == napi_ok;
-  if (is_ready) return promise;
-  free_job(env, started);
-  napi_throw_error(env, "ERR_INTERNAL", "the work could not be queued");
-  return NULL;
-}
-
-/* A job over one range of a descriptor; NULL with an exception pending. */
-static job *new_range_job(napi_env env, job_kind kind, int fd, uint64_t offset, uint64_t length) {
-  if ((double)offset + (double)length > MAX_SAFE_INTEGER) {
-    refuse_range(env, "offset + length", "is past the largest disk");
-    return NULL;
-  }
-  job *created = new_job(env, kind);
-  if (created == NULL) return NULL;
-  created->fd = fd;
-  created->within = (range){offset, length};
-  return created;
-}
-
-/* A job over ranges that it frees; NULL with an exception pending, and then `ranges` are freed here. */
-static job *new_ranges_job(napi_env env, job_kind kind, range *ranges, size_t range_count) {
-  job *created = new_job(env, kind);
-  if (created == NULL) {
-    free(ranges);
-    return NULL;
-  }
-  created->ranges = ranges;
-  created->range_count = range_count;
-  return created;
-}
-
-/* --- exports: argument order is NativeCore's in src/native.ts ------------------------------------------------------ */
+#define CORE_VERSION 4
 
 static napi_value digest_span(napi_env env, napi_callback_info info) {
   napi_value arg[MAX_ARGUMENTS];
@@ -381,6 +189,26 @@ static napi_value get_extents(napi_env env, napi_callback_info info) {
   return start_job(env, created, 1, arg + 3);
 }
 
+static napi_value get_open_descriptors(napi_env env, napi_callback_info info) {
+  napi_value arg[MAX_ARGUMENTS];
+  uint64_t slice, slices;
+  size_t count;
+  double *rows;
+  if (!get_arguments(env, info, 3, arg) || !get_size(env, arg[0], "slice", &slice) ||
+      !get_size(env, arg[1], "slices", &slices) || !get_doubles(env, arg[2], "out", &count, &rows)) {
+    return NULL;
+  }
+  if (slice >= slices) {
+    refuse_range(env, "slice", "must be less than slices");
+    return NULL;
+  }
+  job *created = new_range_job(env, JOB_DESCRIPTORS, -1, slice, slices);
+  if (created == NULL) return NULL;
+  created->triples = rows;
+  created->capacity = count / DESCRIPTOR_NUMBERS;
+  return start_job(env, created, 1, arg + 2);
+}
+
 static napi_value zero_ranges(napi_env env, napi_callback_info info) {
   napi_value arg[MAX_ARGUMENTS];
   int fd;
@@ -453,6 +281,25 @@ static napi_value open_pipe(napi_env env, napi_callback_info info) {
   return result;
 }
 
+static napi_value lock_disk(napi_env env, napi_callback_info info) {
+  napi_value arg[MAX_ARGUMENTS], result;
+  int fd;
+  bool is_exclusive;
+  failure failed = {0};
+  if (!get_arguments(env, info, 2, arg) || !get_fd(env, arg[0], &fd)) return NULL;
+  if (napi_get_value_bool(env, arg[1], &is_exclusive) != napi_ok) {
+    napi_throw_type_error(env, "ERR_INVALID_ARG_TYPE", "isExclusive must be true or false");
+    return NULL;
+  }
+  bool is_ours = disk_lock(fd, is_exclusive, &failed);
+  if (failed.err != 0) {
+    napi_value error = make_error(env, &failed);
+    if (error != NULL) napi_throw(env, error);
+    return NULL;
+  }
+  return napi_get_boolean(env, is_ours, &result) == napi_ok ? result : NULL;
+}
+
 NAPI_MODULE_INIT() {
   static const struct {
     const char *name;
@@ -462,6 +309,8 @@ NAPI_MODULE_INIT() {
       {"writeRanges", write_ranges}, {"extents", get_extents}, {"zeroRanges", zero_ranges},
       {"startWriteBack", start_write_back}, {"finishWriteBack", finish_write_back},
       {"geometry", get_geometry}, {"dropCache", drop_cache}, {"openPipe", open_pipe},
+      {"lock", lock_disk},
+      {"openDescriptors", get_open_descriptors},
   };
   napi_value value;
   for (size_t index = 0; index < sizeof functions / sizeof functions[0]; index++) {

@@ -7,7 +7,7 @@ import { createRequire } from 'node:module'
 import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-/** A compile of four small files; a compiler that takes longer hangs. */
+/** A compile of a few small files; a compiler that takes longer hangs. */
 const COMPILE_TIMEOUT_MS = 300_000
 /** The program header and the interpreter's path stand at the very start of an executable. */
 const ELF_HEAD_BYTES = 4096

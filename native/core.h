@@ -1,4 +1,4 @@
-/* What the parts of the core share: digests (digest.c), disks (read.c, write.c, disk.c), Node-API (blocksync.c).
+/* What the parts of the core share: digests (digest.c), disks (read.c, write.c, disk.c), Node-API (blocksync.c, jobs.c).
  * Nothing here knows JavaScript; sizes were checked by the caller, nothing is global but the scratch pool in scratch.c. */
 #ifndef BLOCKSYNC_CORE_H
 #define BLOCKSYNC_CORE_H
@@ -126,6 +126,14 @@ uint64_t pages_of(uint64_t offset, uint64_t length);
 int64_t cached_pages(int fd, uint64_t offset, uint64_t length);
 void disk_geometry_of(int fd, disk_geometry *geometry, failure *failed);
 void disk_drop_cache(int fd, failure *failed);
+/* flock(2) without waiting: true when the lock is ours, false when somebody else has one that does not go with it. */
+bool disk_lock(int fd, bool is_exclusive, failure *failed);
+
+/* openers.c: regular files and block devices that other processes have open, as rows of pid, fd, 1 for a block device, its
+ * number or the file system's, and the inode. Every `slices`-th process, beginning with number `slice`. Returns how many rows there
+ * are, also where `capacity` is less. */
+#define DESCRIPTOR_NUMBERS 5
+size_t open_descriptors(size_t slice, size_t slices, double *rows, size_t capacity, failure *failed);
 
 /* A pipe that programs started later do not inherit, as wide as the kernel grants: fds[0] reads, fds[1] writes. */
 void pipe_open(int fds[2], failure *failed);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -159,6 +160,15 @@ void disk_drop_cache(int fd, failure *failed) {
   }
   int err = posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
   if (err != 0) fail(failed, err, "posix_fadvise", 0);
+}
+
+bool disk_lock(int fd, bool is_exclusive, failure *failed) {
+  int result;
+  do result = flock(fd, (is_exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB);
+  while (result != 0 && errno == EINTR);
+  if (result == 0) return true;
+  if (errno != EWOULDBLOCK) fail(failed, errno, "flock", 0);
+  return false;
 }
 
 void pipe_open(int fds[2], failure *failed) {

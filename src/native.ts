@@ -1,5 +1,5 @@
 // Loads native/ (auto, require, off) and says which is in use. The native core is a faster twin of what digest/ and
-// endpoint/ also do in JavaScript; only those two folders call it.
+// endpoint/ also do in JavaScript, guard/ where it looks at other processes, and undo/ where it writes long runs; only those call it.
 
 import { closeSync, existsSync, openSync, readSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -93,6 +93,18 @@ export interface NativeCore {
   /** Drops clean cached pages of the file or device. */
   dropCache(fd: number): Promise<void>
   /**
+   * Fills `out` with rows of five numbers (pid, descriptor, 1 for a block device or 0 for a regular file, its device number
+   * or that of the file's file system, inode or 0), of the processes whose id leaves `slice` when divided by `slices`, our own left
+   * out. Resolves with how many rows there are, which may be more than fit.
+   */
+  openDescriptors(slice: number, slices: number, out: Float64Array): Promise<number>
+  /**
+   * flock(2), without waiting: true when the lock is on the open file description of `fd` now, false when another one has a
+   * lock that does not go with it. Throws an Error with an errno name as its `code` (EOPNOTSUPP, ENOLCK, ENOSYS, EBADF)
+   * where that is not possible.
+   */
+  lock(fd: number, isExclusive: boolean): boolean
+  /**
    * A pipe of 1 MiB, or of what the kernel grants. Programs started later do not inherit it unless they are given it.
    * Who calls it closes both descriptors. Throws an Error with an errno name as its `code` (EMFILE, ENFILE).
    */
@@ -122,7 +134,7 @@ export type NativeAttempt =
   | Readonly<{ core: null; path: string; reason: string; cause: unknown }>
 
 /** CORE_VERSION of native/blocksync.c that the interface above describes; any other core is not used. */
-const NATIVE_VERSION = 2
+const NATIVE_VERSION = 4
 /** The path of an executable's loader stands right behind its program headers. */
 const ELF_HEAD_BYTES = 4096
 

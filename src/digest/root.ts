@@ -12,6 +12,8 @@ import type { ZeroDigests } from './zero.js'
  */
 export const SECTION_BYTES = 64 << 20
 const SECTION_DIGEST_BYTES = 32
+/** Room for these is taken at once (64 GiB of disk): a length that somebody claims is not worth more. */
+const FIRST_SECTIONS = 1024
 
 /**
  * root = SHA-256( "blocksync-root-2\n" + algorithm + "\n" + seed in hex + "\n" + blockBytes + "\n" + leafBytes + "\n"
@@ -39,7 +41,8 @@ export class Root {
   readonly #offset: number
   readonly #endBytes: number
   readonly #sectionBlocks: number
-  readonly #sections: Buffer
+  /** Grows with what was gone over. */
+  #sections: Buffer
   #sectionCount = 0
   /** The section that was begun, or null between two. */
   #open: Hash | null = null
@@ -55,7 +58,8 @@ export class Root {
     this.#endBytes = range.offset + range.length
     this.#sectionBlocks = SECTION_BYTES / blockBytes
     this.#blocks = range.offset / blockBytes
-    this.#sections = Buffer.alloc(Math.ceil(range.length / SECTION_BYTES) * SECTION_DIGEST_BYTES)
+    const sections = Math.ceil(range.length / SECTION_BYTES)
+    this.#sections = Buffer.alloc(Math.min(sections, FIRST_SECTIONS) * SECTION_DIGEST_BYTES)
   }
 
   /** The block whose digest is due next; all below it, from the start of the range, are in. */
@@ -124,7 +128,9 @@ export class Root {
   }
 
   #put(digest: Buffer): void {
-    digest.copy(this.#sections, this.#sectionCount * SECTION_DIGEST_BYTES)
+    const at = this.#sectionCount * SECTION_DIGEST_BYTES
+    if (at === this.#sections.length) this.#sections = Buffer.concat([this.#sections, Buffer.alloc(at)])
+    digest.copy(this.#sections, at)
     this.#sectionCount += 1
   }
 

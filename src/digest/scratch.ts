@@ -13,6 +13,8 @@ const read = promisify(readCallback)
 
 /** O_DIRECT wants memory, offset and length in units of the logical sector; no disk has a larger one than this. */
 const ALIGN_BYTES = 4096
+/** The smallest sector of a device. */
+const SECTOR_BYTES = 512
 const WASM_PAGE_BYTES = 65536
 /** Large enough to keep a disk busy and a call's cost small, small enough that the event loop waits under a millisecond. */
 const SCRATCH_DATA_BYTES = 1 << 20
@@ -65,7 +67,19 @@ export class Scratch {
     while (have < offset + length) {
       // After a short read the unit it stopped in is read again; nothing new there is the end of the file.
       const from = have - (have % ALIGN_BYTES)
-      const bytesRead = await this.#readUnits(fd, from - base, end - from, from)
+      const bytesRead = await this.#readUnits(fd, from - base, end - from, from).catch(
+        async (error: unknown) => {
+          // Of a unit with a bad sector the others can be read where the device has such sectors, and are if no more is asked for.
+          const isWhole = offset === base && offset + length === end
+          if (isWhole || from !== base || offset % SECTOR_BYTES !== 0) throw error
+          const sectorsEnd = Math.ceil((offset + length) / SECTOR_BYTES) * SECTOR_BYTES
+          const exact = await this.#readUnits(fd, offset - base, sectorsEnd - offset, offset).catch(
+            () => null,
+          )
+          if (exact === null) throw error instanceof Error ? Object.assign(error, { offset }) : error
+          return offset - base + exact
+        },
+      )
       if (from + bytesRead <= have) break
       have = from + bytesRead
     }

@@ -39,8 +39,13 @@ function seedPair(seed: Uint8Array): [bigint, bigint] {
   return [seedA, seedA === seedB ? seedB ^ EQUAL_SEED_MIX : seedB]
 }
 
-/** Loaded only where it is needed: with the core a start-up does not compile WebAssembly. */
+let loaded: Promise<XXHashAPI> | null = null
+
+/**
+ * Loaded only where it is needed: with the core a start-up does not compile WebAssembly. Once: each instance has memory of
+ * its own, and a client may begin as many passes as it likes.
+ */
 async function loadWasm(): Promise<XXHashAPI> {
-  const { default: instantiate } = await import('xxhash-wasm')
-  return instantiate()
+  loaded ??= import('xxhash-wasm').then(({ default: instantiate }) => instantiate())
+  return await loaded
 }

@@ -1,8 +1,6 @@
 // Drops the kernel's cached pages of an open file or device, so that what is read next comes from below. Only clean
 // pages go: it loses nothing, and answers `kept` where this machine has no way to do it.
 
-import { spawn } from 'node:child_process'
-
 import { errnoOf } from '../errors.js'
 import type { NativeCore } from '../native.js'
 
@@ -42,8 +40,10 @@ export async function dropCache(fd: number, native: NativeCore | null): Promise<
 }
 
 /** Runs a program with `fd` as its standard input; false where it is missing, failed or took too long. */
-function succeeds(program: string, args: readonly string[], fd: number): Promise<boolean> {
-  return new Promise((resolve) => {
+async function succeeds(program: string, args: readonly string[], fd: number): Promise<boolean> {
+  // only without the core: it takes milliseconds of every start
+  const { spawn } = await import('node:child_process')
+  return await new Promise((resolve) => {
     const child = spawn(program, args, { stdio: [fd, 'ignore', 'ignore'], timeout: PROGRAM_TIMEOUT_MS })
     // a program that is not installed is an answer here: the next one is tried, and after the last the caller is told
     child.once('error', () => resolve(false))

@@ -5,6 +5,11 @@ import type { Digester, Range, SpanDigests } from '../digest/digester.js'
 
 export type Role = 'source' | 'destination'
 
+/**
+ * 256 TiB. 32 bytes are kept for each 64 MiB of a disk: who may claim any length may claim any amount of memory.
+ */
+export const MAX_DISK_BYTES = 2 ** 48
+
 /** A run of the disk with one property. `hole`: nothing is allocated there, it reads as zeros and is not read. */
 export type Extent = Range & { kind: 'data' | 'hole' }
 
@@ -32,6 +37,32 @@ export type EndpointInfo = Readonly<{
   direct: boolean
   identity: DiskIdentity
 }>
+
+/**
+ * Who a disk is, in names that are the same on the next boot, best first. A name is `KIND:TEXT`: 'dm:LVM-...' (device
+ * mapper's uuid), 'md:UUID', 'wwid:...', 'part:PARTUUID', and last 'path:/real/path' (of a loop device that of its backing
+ * file). `machineId` stands for the machine without telling its /etc/machine-id; `hostName` is for people.
+ */
+export type StableIdentity = Readonly<{ machineId: string; hostName: string; names: readonly string[] }>
+
+/**
+ * Something recognised on a disk by its signature: a file system, a partition table, a volume of some kind. `kind` is such
+ * as 'ext4', 'gpt', 'lvm2-pv' (src/guard/signature.ts); `id` its UUID or serial number, `label` its name (of a physical
+ * volume that of its group), `partitions` how many a partition table has; null where it has none.
+ */
+export type Signature = Readonly<{
+  kind: string
+  id: string | null
+  label: string | null
+  partitions: number | null
+  /** The number of the partition it is in, or null where it is the disk's own. */
+  inPartition: number | null
+  /** Where it begins on the disk. */
+  offsetBytes: number
+}>
+
+/** A disk that was opened for a run: what the endpoint says, who it is for ever, and what was recognised on it. */
+export type DiskInfo = EndpointInfo & Readonly<{ stable: StableIdentity; content: readonly Signature[] }>
 
 /** An open disk. Who opens it closes it; `close` may be called twice; anything after `close` rejects. */
 export interface Endpoint extends AsyncDisposable {
@@ -68,11 +99,21 @@ export interface Endpoint extends AsyncDisposable {
   /** Sets the length of an image file (never of a device, never below its present size). */
   grow(sizeBytes: number): Promise<void>
 
+  /** How much longer the disk is now than `info` says: somebody else may lengthen a file or a volume at any time. 0 where it is not. */
+  grownBytes(): Promise<number>
+
   /**
    * Takes back what opening made and nothing was written to: a new file is removed, an empty one made empty again.
    * For a run that ends before this disk's pass; resolves without effect in every other case.
    */
   takeBack(): Promise<void>
+
+  /**
+   * Until what it resolves with is disposed of, reads come from the device and not from memory: what is cached is dropped,
+   * and read around where something is left. What was written must be flushed. Rejects with destination/open (source/open)
+   * where neither can be had here.
+   */
+  readFromDevice(): Promise<Disposable>
 
   /** Everything written is on stable storage when it resolves; a device's cached pages are dropped afterwards. */
   flush(): Promise<void>
@@ -98,8 +139,9 @@ export type OpenRequest = Readonly<{
   create: 'never' | 'if-missing'
   createSizeBytes: number
   /**
-   * `exclusive` claims a device for this run: whoever else has it claimed or mounted is a refusal (guard/in-use). `shared` is
-   * for a further lane of a run that holds the claim already, and checks everything but that. A file is not claimed.
+   * `exclusive` claims a device for this run: whoever else has it claimed or mounted is a refusal (guard/held). `shared` is
+   * for a further lane of a run that holds the claim already, for a disk that is only read, and for one that the user wants
+   * written all the same; it checks everything but that. A file is not claimed.
    */
   claim: 'exclusive' | 'shared'
 }>

@@ -3,7 +3,7 @@
 
 import { SyncError, errnoOf } from '../errors.js'
 import type { ErrorCode } from '../errors.js'
-import type { Role } from './endpoint.js'
+import type { OpenRequest, Role } from './endpoint.js'
 
 /** The file system has no room, the quota is used up, or the file would be longer than allowed. */
 const NO_SPACE = new Set(['ENOSPC', 'EDQUOT', 'EFBIG'])
@@ -46,6 +46,18 @@ export function openFailure(role: Role, path: string, cause: unknown): SyncError
     `${role}/open`,
     `cannot open the ${role} ${path}: ${describeErrno(cause)}; nothing was ${verb}`,
     details,
+  )
+}
+
+/** Reads would come from a cache that may be stale and cannot be dropped. */
+export function uncacheable({ role, path }: OpenRequest): SyncError {
+  return new SyncError(
+    `${role}/open`,
+    `cannot use the ${role} ${path}: the kernel's cache of it cannot be bypassed or dropped here, so what is read may be old; nothing was written`,
+    {
+      operand: path,
+      hint: 'Build or install the native core (see: blocksync doctor), or install util-linux (blockdev).',
+    },
   )
 }
 
@@ -115,6 +127,18 @@ export function writeFailure(path: string, byteOffset: number, cause: unknown): 
       operand: path,
       cause,
       hint: `Look for the disk's errors in the kernel's log (dmesg) on the host of ${path}, then run the same command again.`,
+    },
+  )
+}
+
+/** The file was taken away or replaced while it was written. */
+export function removed(path: string): SyncError {
+  return new SyncError(
+    'destination/write',
+    `the destination ${path} was removed during the run; what was written is gone with it`,
+    {
+      operand: path,
+      hint: `Something removed or replaced it; when that has stopped, run the same command again (with --create where ${path} is missing).`,
     },
   )
 }

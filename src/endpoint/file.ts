@@ -1,21 +1,28 @@
 // An image file or a block device as an endpoint: digests, data and zeros of ranges pass through descriptors that
 // open.ts has checked. It refuses ranges outside the disk, writing to what was opened for reading, and use after close.
 
-import { constants } from 'node:fs'
-import { open } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 
 import { NO_FD } from '../digest/digester.js'
-import type { Digester, Range, ReadFrom, SpanDigests } from '../digest/digester.js'
-import { SyncError } from '../errors.js'
+import type { Digester, Range, ReadCount, ReadFrom, SpanDigests } from '../digest/digester.js'
+import { errnoOf, SyncError } from '../errors.js'
 import type { NativeCore } from '../native.js'
 import { dropCache } from './cache.js'
 import type { Endpoint, EndpointInfo, Extent, OpenRequest } from './endpoint.js'
 import { fetchExtents } from './extents.js'
-import { flushFailure, isSystemError, misuse, readFailure, shortRead, writeFailure } from './failures.js'
+import {
+  flushFailure,
+  isSystemError,
+  misuse,
+  readFailure,
+  shortRead,
+  uncacheable,
+  writeFailure,
+} from './failures.js'
+import { Flusher } from './flush.js'
+import { grownSince } from './size.js'
 import { unmake } from './unmake.js'
-import { diskWriter } from './write.js'
-import type { DiskWriter } from './write.js'
+import { diskWriter, type DiskWriter } from './write.js'
 import { zeroByKernel, zeroByWriting } from './zero.js'
 
 /** What open.ts hands over: from here on the endpoint closes the handles. */
@@ -34,6 +41,15 @@ export type OpenDisk = Readonly<{
   made: 'file' | 'length' | 'nothing'
 }>
 
+/** The descriptor that writes, and what goes by it. */
+type Writing = Readonly<{ handle: FileHandle; writer: DiskWriter; flusher: Flusher }>
+
+function writingOf({ info, write, around, native, newEntryIn }: OpenDisk): Writing | null {
+  if (write === null) return null
+  const writer = diskWriter(info.path, write, around, native)
+  return { handle: write, writer, flusher: new Flusher(write, info, newEntryIn, native) }
+}
+
 /** The endpoint over handles that are already open and checked. */
 export function diskEndpoint(disk: OpenDisk): Endpoint {
   return new DiskEndpoint(disk)
@@ -42,35 +58,31 @@ export function diskEndpoint(disk: OpenDisk): Endpoint {
 class DiskEndpoint implements Endpoint {
   readonly #request: OpenRequest
   readonly #read: FileHandle
-  readonly #write: FileHandle | null
   readonly #around: FileHandle | null
   readonly #from: ReadFrom
-  readonly #writer: DiskWriter | null
+  /** Null where it was opened for reading. */
+  readonly #writing: Writing | null
   readonly #native: NativeCore | null
   #info: EndpointInfo
-  #newEntryIn: string | null
   #made: OpenDisk['made']
-  /** Written since the last flush: only then are cached pages dropped, so that reading an unchanged disk again is fast. */
-  #isWritten = false
-  /** A failed fsync marks the pages clean: a second one would succeed and say nothing. So the first failure stays. */
-  #flushFailure: SyncError | null = null
   /** Calls under way: a descriptor closed under one of them could already be another file's. */
   readonly #underWay = new Set<Promise<unknown>>()
   #closing: Promise<void> | null = null
+  /** Who wants to be answered by the device now. */
+  #deviceReaders = 0
+  /** A file system may take O_DIRECT at the opening, and then no direct read. */
+  #isDirectRefused = false
 
   constructor(disk: OpenDisk) {
     this.#request = disk.request
     this.#read = disk.read
-    this.#write = disk.write
     this.#around = disk.around
     // a device's reading descriptor goes around the cache by itself
     const hasOther = disk.around !== null && disk.around !== disk.read
     this.#from = { fd: disk.read.fd, directFd: hasOther ? disk.around.fd : NO_FD }
-    this.#writer =
-      disk.write === null ? null : diskWriter(disk.info.path, disk.write, disk.around, disk.native)
+    this.#writing = writingOf(disk)
     this.#native = disk.native
     this.#info = disk.info
-    this.#newEntryIn = disk.newEntryIn
     this.#made = disk.made
   }
 
@@ -97,8 +109,8 @@ class DiskEndpoint implements Endpoint {
     this.#checkRange(range)
     return await this.#run(async () => {
       await this.#prepareRead(range.offset)
-      const reading = digester.digestSpan(this.#from, range, out)
-      const { bytes, coldBytes } = await this.#reading(range.offset, reading)
+      const read = (from: ReadFrom): Promise<ReadCount> => digester.digestSpan(from, range, out)
+      const { bytes, coldBytes } = await this.#readBy(range.offset, read)
       if (bytes < range.length) throw this.#shortRead([range], bytes)
       return { coldBytes }
     })
@@ -118,28 +130,29 @@ class DiskEndpoint implements Endpoint {
     if (first === undefined) return
     await this.#run(async () => {
       await this.#prepareRead(first.offset)
-      const reading = digester.readDigested(this.#from, ranges, into, leaves, zeroLeaves)
-      const { bytes } = await this.#reading(first.offset, reading)
+      const read = (from: ReadFrom): Promise<ReadCount> =>
+        digester.readDigested(from, ranges, into, leaves, zeroLeaves)
+      const { bytes } = await this.#readBy(first.offset, read)
       if (bytes < totalBytes) throw this.#shortRead(ranges, bytes)
     })
   }
 
   async write(ranges: readonly Range[], from: Uint8Array): Promise<void> {
-    const { writer } = this.#writable('write')
+    const { writer, flusher } = this.#writable('write')
     const totalBytes = this.#checkRanges(ranges)
     if (from.byteLength !== totalBytes)
       throw misuse(this.#info.path, `${from.byteLength} bytes to write to ranges of ${totalBytes}`)
     await this.#run(async () => {
-      this.#isWritten = true
-      await this.#writing(writer.write(ranges, from))
+      flusher.begin()
+      await flusher.watch(writer.write(ranges, from))
     })
   }
 
   async zero(ranges: readonly Range[]): Promise<void> {
-    const { handle, writer } = this.#writable('zero')
+    const { handle, writer, flusher } = this.#writable('zero')
     if (this.#checkRanges(ranges) === 0) return
     await this.#run(async () => {
-      this.#isWritten = true
+      flusher.begin()
       let byteOffset = ranges[0]?.offset ?? 0
       try {
         const rest =
@@ -147,7 +160,7 @@ class DiskEndpoint implements Endpoint {
         for (const piece of rest) {
           byteOffset = piece.offset
           const writtenBytes = await zeroByWriting(handle, this.#info, piece)
-          await this.#writing(writer.bound([piece], writtenBytes))
+          await flusher.watch(writer.bound([piece], writtenBytes))
         }
       } catch (error) {
         throw isSystemError(error) ? writeFailure(this.#info.path, byteOffset, error) : error
@@ -175,36 +188,34 @@ class DiskEndpoint implements Endpoint {
     })
   }
 
+  async grownBytes(): Promise<number> {
+    return await this.#run(() => this.#reading(0, grownSince(this.#info, this.#read, this.#native)))
+  }
+
   async takeBack(): Promise<void> {
     const made = this.#made
-    const handle = this.#write
-    if (made === 'nothing' || handle === null || this.#isWritten) return
+    if (made === 'nothing' || this.#writing === null || this.#writing.flusher.isWritten) return
+    const { handle } = this.#writing
     this.#made = 'nothing'
     await this.#run(() => unmake(this.#info.path, handle, made))
   }
 
+  async readFromDevice(): Promise<Disposable> {
+    const outcome = await this.#run(() => this.#reading(0, dropCache(this.#read.fd, this.#native)))
+    if (outcome === 'kept' && !this.#info.direct && this.#around === null) throw uncacheable(this.#request)
+    this.#deviceReaders += 1
+    let isHeld = true
+    return {
+      [Symbol.dispose]: () => {
+        if (isHeld) this.#deviceReaders -= 1
+        isHeld = false
+      },
+    }
+  }
+
   async flush(): Promise<void> {
-    await this.#run(async () => {
-      const handle = this.#write
-      // opened for reading: nothing of ours waits to be written
-      if (handle === null) return
-      if (this.#flushFailure !== null) throw this.#flushFailure
-      const wasWritten = this.#isWritten
-      this.#isWritten = false
-      try {
-        // also where this run wrote nothing: what an interrupted run wrote, and this one found equal, must be stable too
-        await handle.sync()
-        if (this.#newEntryIn !== null) await syncDirectory(this.#newEntryIn)
-        this.#newEntryIn = null
-        // A file's cache is coherent and serves the next run; a device's would only go stale, since reads go around it.
-        // 'kept' is no failure for the same reasons.
-        if (wasWritten && this.#info.kind === 'block-device') await dropCache(handle.fd, this.#native)
-      } catch (error) {
-        if (!isSystemError(error)) throw error
-        this.#flushFailure = flushFailure(this.#info.path, error)
-        throw this.#flushFailure
-      }
-    })
+    // opened for reading: nothing of ours waits to be written
+    await this.#run(async () => await this.#writing?.flusher.flush())
   }
 
   close(): Promise<void> {
@@ -219,7 +230,9 @@ class DiskEndpoint implements Endpoint {
   async #close(): Promise<void> {
     // their callers get their failures; here they only have to be over
     await Promise.allSettled(this.#underWay)
-    const handles = new Set([this.#read, this.#write, this.#around].filter((handle) => handle !== null))
+    const handles = new Set(
+      [this.#read, this.#writing?.handle ?? null, this.#around].filter((handle) => handle !== null),
+    )
     const closed = await Promise.allSettled([...handles].map((handle) => handle.close()))
     for (const outcome of closed) {
       if (outcome.status === 'fulfilled') continue
@@ -248,21 +261,27 @@ class DiskEndpoint implements Endpoint {
     if (outcome === 'kept') throw uncacheable(this.#request)
   }
 
+  /** Reads from where reads come from now. */
+  async #readBy<T>(byteOffset: number, read: (from: ReadFrom) => Promise<T>): Promise<T> {
+    const isWanted = this.#deviceReaders > 0 && this.#info.kind === 'file' && !this.#isDirectRefused
+    if (!isWanted || this.#around === null) return await this.#reading(byteOffset, read(this.#from))
+    const device = { fd: this.#around.fd, directFd: NO_FD }
+    return await this.#reading(
+      byteOffset,
+      read(device).catch((error: unknown) => {
+        if (errnoOf(error) !== 'EINVAL') throw error
+        // what was dropped from the cache comes from the device in this way too
+        this.#isDirectRefused = true
+        return read(this.#from)
+      }),
+    )
+  }
+
   async #reading<T>(byteOffset: number, answer: Promise<T>): Promise<T> {
     try {
       return await answer
     } catch (error) {
       throw isSystemError(error) ? readFailure(this.#request.role, this.#info.path, byteOffset, error) : error
-    }
-  }
-
-  /** A failed write-back is a failed flush: the pages are called clean now, and fsync would say nothing. */
-  async #writing(writing: Promise<void>): Promise<void> {
-    try {
-      await writing
-    } catch (error) {
-      if (error instanceof SyncError && error.code === 'destination/flush') this.#flushFailure ??= error
-      throw error
     }
   }
 
@@ -276,9 +295,9 @@ class DiskEndpoint implements Endpoint {
     return misuse(this.#info.path, `a read of ${readBytes} bytes was called short`)
   }
 
-  #writable(what: string): { handle: FileHandle; writer: DiskWriter } {
+  #writable(what: string): Writing {
     if (this.#closing !== null) throw misuse(this.#info.path, 'a disk was used after it was closed')
-    if (this.#write !== null && this.#writer !== null) return { handle: this.#write, writer: this.#writer }
+    if (this.#writing !== null) return this.#writing
     throw new SyncError(
       'destination/open',
       `cannot ${what} ${this.#info.path}: it was opened for reading only; nothing was written`,
@@ -306,26 +325,5 @@ class DiskEndpoint implements Endpoint {
       this.#info.path,
       `the range of ${length} bytes at ${offset} is not inside a disk of ${this.#info.sizeBytes}`,
     )
-  }
-}
-
-/** Reads would come from a cache that may be stale and cannot be dropped. */
-export function uncacheable({ role, path }: OpenRequest): SyncError {
-  return new SyncError(
-    `${role}/open`,
-    `cannot use the ${role} ${path}: the kernel's cache of it cannot be bypassed or dropped here, so what is read may be old; nothing was written`,
-    {
-      operand: path,
-      hint: 'Build or install the native core (see: blocksync doctor), or install util-linux (blockdev).',
-    },
-  )
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  const handle = await open(path, constants.O_RDONLY | constants.O_DIRECTORY)
-  try {
-    await handle.sync()
-  } finally {
-    await handle.close()
   }
 }

@@ -6,7 +6,7 @@ import { readFile, stat } from 'node:fs/promises'
 
 import { errnoOf } from '../errors.js'
 import type { DiskIdentity } from './endpoint.js'
-import { deviceKey, deviceNumber, devicesBelow, loopBackingPath } from './sysfs.js'
+import { deviceKey, deviceNumber, devicesBelow, loopBackingPath, nodeKey } from './sysfs.js'
 import type { DeviceNumber } from './sysfs.js'
 
 /** New at every boot and the same for all on one kernel: containers included, guests not (random(4)). */
@@ -30,7 +30,7 @@ async function aliasesOf(facts: BigIntStats): Promise<string[]> {
   const aliases: string[] = []
   let next: BigIntStats | null = facts
   for (let depth = 0; next !== null && depth < MAX_DEPTH; depth++) {
-    aliases.push(alias(next))
+    aliases.push(nodeKey(next))
     next = next.isBlockDevice() ? await backingFacts(deviceNumber(next.rdev)) : null
   }
   return aliases
@@ -45,11 +45,6 @@ async function addBelow(device: DeviceNumber, within: Set<string>, depth: number
     if (backing !== null) for (const name of await aliasesOf(backing)) within.add(name)
     await addBelow(below, within, depth + 1)
   }
-}
-
-function alias(facts: BigIntStats): string {
-  if (facts.isBlockDevice()) return `block:${deviceKey(deviceNumber(facts.rdev))}`
-  return `file:${facts.dev}:${facts.ino}`
 }
 
 async function backingFacts(device: DeviceNumber): Promise<BigIntStats | null> {

@@ -8,7 +8,7 @@ import { dirname, resolve } from 'node:path'
 import { SyncError, errnoOf } from '../errors.js'
 import type { OpenRequest } from './endpoint.js'
 import { isSystemError, openFailure } from './failures.js'
-import { deviceClaims, deviceNumber, linkTarget } from './sysfs.js'
+import { linkTarget } from './sysfs.js'
 
 /** A tmpfs that hangs below /dev by convention; image files may live there. */
 const SHARED_MEMORY = /^\/dev\/shm(\/|$)/
@@ -108,29 +108,18 @@ export function readOnlyDevice(path: string): SyncError {
   )
 }
 
-/** Why the kernel will not give the destination for writing; `device` is null for a file that is being executed or swapped to. */
-export async function inUse(path: string, device: BigIntStats | null, cause: unknown): Promise<SyncError> {
-  const claims =
-    device === null
-      ? ['in use as swap or as a running program']
-      : await deviceClaims(path, deviceNumber(device.rdev))
+/** The kernel will not give the destination for writing: somebody whom nobody could see has claimed it. */
+export function claimedByOthers(path: string, cause: unknown): SyncError {
   const by =
-    claims.length > 0
-      ? claims.join(', ')
+    errnoOf(cause) === 'ETXTBSY'
+      ? 'in use as swap or as a running program'
       : 'claimed by another program, or mounted where this process cannot see it'
-  return new SyncError('guard/in-use', `the destination ${path} is ${by}; nothing was written`, {
+  return new SyncError('guard/held', `the destination ${path} is ${by}; nothing was written`, {
     operand: path,
     cause,
-    hint: useHint(path, claims),
+    hint:
+      errnoOf(cause) === 'ETXTBSY'
+        ? `See who has it: fuser -v ${path}; swapon --show`
+        : `See who has it: lsblk ${path}; fuser -v ${path}; or type --force-held if you know better.`,
   })
-}
-
-function useHint(path: string, claims: readonly string[]): string {
-  const mountPoint = claims
-    .map((claim) => /mounted on (.+)$/.exec(claim)?.[1])
-    .find((found) => found !== undefined)
-  if (mountPoint !== undefined) return `If it is the right disk, unmount it first: umount ${mountPoint}`
-  if (claims.some((claim) => claim.includes('swap')))
-    return `If it is the right disk, run first: swapoff ${path}`
-  return `See who has it: lsblk ${path}; fuser -v ${path}`
 }

@@ -11,12 +11,12 @@ import { SyncError, errnoOf, toSyncError } from '../errors.js'
 import type { NativeCore } from '../native.js'
 import { absentEndpoint } from './absent.js'
 import { dropCache } from './cache.js'
-import type { Endpoint, EndpointInfo, OpenRequest } from './endpoint.js'
-import { describeErrno, isSystemError, misuse, openFailure, writeFailure } from './failures.js'
-import { diskEndpoint, uncacheable } from './file.js'
+import { type Endpoint, type EndpointInfo, MAX_DISK_BYTES, type OpenRequest } from './endpoint.js'
+import { describeErrno, isSystemError, misuse, openFailure, uncacheable, writeFailure } from './failures.js'
+import { diskEndpoint } from './file.js'
 import { diskIdentity } from './identity.js'
-import { inUse, isUnderDev, lookUp, notADisk, readOnlyDevice } from './lookup.js'
-import { deviceGeometry, deviceNumber, isReadOnlyDevice, loopDevicesOver } from './sysfs.js'
+import { claimedByOthers, isUnderDev, lookUp, notADisk, readOnlyDevice } from './lookup.js'
+import { deviceGeometry, deviceNumber, isReadOnlyDevice } from './sysfs.js'
 import { unmake } from './unmake.js'
 
 /** A disk may hold secrets: its copy is for its owner until the owner says otherwise. */
@@ -34,15 +34,23 @@ type Opened = {
   madeFile: boolean
 }
 
+/** Asked about what the path leads to before that is opened; resolves with how it may be claimed, or rejects. */
+export type AskBefore = (facts: BigIntStats) => Promise<OpenRequest['claim']>
+
 /**
- * Opens a disk. Symbolic links are followed. A source is opened read-only; a device destination exclusively, so that
- * one that is mounted or claimed rejects with guard/in-use.
- * Rejects with source/missing, source/open, destination/open, destination/no-space, guard/missing, guard/kind or
- * guard/in-use; nothing was written then, and no file was left behind.
+ * Opens a disk. Symbolic links are followed. A source is opened read-only; a device destination that is claimed exclusively
+ * rejects with guard/held where somebody else has a claim. `ask` is asked first; what is opened then is what it was asked about.
+ * Rejects with source/missing, source/open, destination/open, destination/no-space, guard/missing, guard/kind,
+ * guard/held or as `ask` does; nothing was written then, and no file was left behind.
  */
-export async function openEndpoint(request: OpenRequest, native: NativeCore | null): Promise<Endpoint> {
-  checkRequest(request)
-  const facts = await lookUp(request)
+export async function openEndpoint(
+  given: OpenRequest,
+  native: NativeCore | null,
+  ask: AskBefore | null = null,
+): Promise<Endpoint> {
+  checkRequest(given)
+  const facts = await lookUp(given)
+  const request = ask === null || facts === null ? given : { ...given, claim: await ask(facts) }
   if (await wouldBeMade(request, facts)) return await absentEndpoint(request)
   const opened = facts === null ? await makeFile(request) : await openExisting(request, facts)
   try {
@@ -126,7 +134,6 @@ async function openExisting(request: OpenRequest, facts: BigIntStats): Promise<O
   const { path, role, access, create, claim } = request
   try {
     if (facts.isFile()) {
-      if (role === 'destination') await refuseAttached(path, facts)
       const handle = await open(path, access === 'write' ? constants.O_RDWR : constants.O_RDONLY)
       const grow = access === 'write' && create === 'if-missing' && !(await isUnderDev(path))
       return { read: handle, write: access === 'write' ? handle : null, direct: false, grow, madeFile: false }
@@ -145,24 +152,10 @@ async function openExisting(request: OpenRequest, facts: BigIntStats): Promise<O
     return await openDeviceToWrite(path, exclusive)
   } catch (error) {
     if (!isSystemError(error)) throw error
-    if (errnoOf(error) === 'EBUSY' && facts.isBlockDevice()) throw await inUse(path, facts, error)
-    if (errnoOf(error) === 'ETXTBSY') throw await inUse(path, null, error)
+    const isClaimed = errnoOf(error) === 'EBUSY' && facts.isBlockDevice() && role === 'destination'
+    if (isClaimed || errnoOf(error) === 'ETXTBSY') throw claimedByOthers(path, error)
     throw openFailure(role, path, error)
   }
-}
-
-/** What is written to a file behind a loop device's back, whoever has that device mounted does not see. */
-async function refuseAttached(path: string, facts: BigIntStats): Promise<void> {
-  const [device] = await loopDevicesOver(facts.dev, facts.ino)
-  if (device === undefined) return
-  throw new SyncError(
-    'guard/in-use',
-    `the destination ${path} is the file behind ${device}; nothing was written`,
-    {
-      operand: path,
-      hint: `Name ${device} as the destination, or detach it first: losetup -d ${device}`,
-    },
-  )
 }
 
 /**
@@ -266,10 +259,10 @@ async function examine(
 }
 
 function checkedSize({ path, role }: OpenRequest, sizeBytes: number): number {
-  if (Number.isSafeInteger(sizeBytes)) return sizeBytes
+  if (sizeBytes <= MAX_DISK_BYTES) return sizeBytes
   throw new SyncError(
     `${role}/open`,
-    `the ${role} ${path} is too long to be addressed (${sizeBytes} bytes); nothing was written`,
+    `the ${role} ${path} is too long (${sizeBytes} bytes, at most ${MAX_DISK_BYTES}); nothing was written`,
     { operand: path },
   )
 }

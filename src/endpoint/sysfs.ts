@@ -1,7 +1,8 @@
-// What the kernel says about a block device: size, sector, backing file, and who claims it. Text of /sys and /proc comes
-// in, plain facts go out. It opens no device, and an absent entry is an answer (null, none), not an error.
+// What the kernel says about a block device: number, size, sector, backing file, what it lies on. Text of /sys comes in,
+// plain facts go out. It opens no device, and an absent entry is an answer (null, none), not an error.
 
-import { readFile, readdir, readlink, realpath, stat } from 'node:fs/promises'
+import type { BigIntStats } from 'node:fs'
+import { readFile, readdir, readlink, stat } from 'node:fs/promises'
 
 import { errnoOf } from '../errors.js'
 
@@ -11,11 +12,19 @@ export type DeviceNumber = Readonly<{ major: number; minor: number }>
 /** Sectors in /sys are of this size whatever the device's own is (Documentation/ABI/stable/sysfs-block). */
 const SYSFS_SECTOR_BYTES = 512
 
-/** Bind mounts can make hundreds; a message needs a few. */
-const MAX_CLAIMS = 4
-
 /** errno of an entry that is not there: a device without that property, or one that has just gone. */
-const ABSENT = new Set(['ENOENT', 'ENOTDIR', 'ENODEV', 'ENXIO', 'EINVAL', 'EACCES', 'EPERM'])
+const ABSENT = new Set([
+  'ENOENT',
+  'ENOTDIR',
+  'ENODEV',
+  'ENXIO',
+  'EINVAL',
+  'EACCES',
+  'EPERM',
+  'ELOOP',
+  'ENAMETOOLONG',
+  'ESRCH',
+])
 
 /** Splits st_rdev or st_dev the way the C library's gnu_dev_major and gnu_dev_minor do. */
 export function deviceNumber(dev: bigint): DeviceNumber {
@@ -26,6 +35,18 @@ export function deviceNumber(dev: bigint): DeviceNumber {
 
 export function deviceKey(device: DeviceNumber): string {
   return `${device.major}:${device.minor}`
+}
+
+/** The number in a `dev` entry of /sys ('8:1'), or null. */
+export function parseDevice(text: string | null): DeviceNumber | null {
+  const [, major, minor] = /^(\d+):(\d+)$/.exec(text ?? '') ?? []
+  return major === undefined || minor === undefined ? null : { major: Number(major), minor: Number(minor) }
+}
+
+/** What the facts are about, on this machine and until its next boot: 'block:MAJ:MIN' or 'file:DEV:INO'. */
+export function nodeKey(facts: BigIntStats): string {
+  if (facts.isBlockDevice()) return `block:${deviceKey(deviceNumber(facts.rdev))}`
+  return `file:${facts.dev}:${facts.ino}`
 }
 
 /** Size and logical sector of a block device in bytes, or null where /sys does not know it. */
@@ -65,102 +86,24 @@ export async function devicesBelow(device: DeviceNumber): Promise<DeviceNumber[]
   if ((await readText(`${directory}/partition`)) !== null) entries.push(`${directory}/../dev`)
   const below: DeviceNumber[] = []
   for (const entry of entries) {
-    const [major, minor] = ((await readText(entry)) ?? '').split(':').map(Number)
-    if (major !== undefined && minor !== undefined) below.push({ major, minor })
+    const device = parseDevice(await readText(entry))
+    if (device !== null) below.push(device)
   }
   return below
-}
-
-/** Loop devices (as /dev/loopN) that are set up over the file with these numbers. */
-export async function loopDevicesOver(dev: bigint, ino: bigint): Promise<string[]> {
-  const found: string[] = []
-  for (const name of await readNames('/sys/block')) {
-    if (!name.startsWith('loop')) continue
-    const path = await readText(`/sys/block/${name}/loop/backing_file`)
-    const facts = path === null ? null : await absentAsNull(stat(path, { bigint: true }))
-    if (facts !== null && facts.dev === dev && facts.ino === ino) found.push(`/dev/${name}`)
-  }
-  return found
-}
-
-/**
- * Who claims a device or one of its partitions: phrases such as 'mounted on /srv' or 'held by dm-0 (vg-root)'.
- * Empty where the kernel does not tell (another program holds it, or a mount in another namespace).
- */
-export async function deviceClaims(path: string, device: DeviceNumber): Promise<string[]> {
-  const claims: string[] = []
-  const mounts = parseMounts((await readText('/proc/self/mountinfo')) ?? '')
-  const swaps = parseSwaps((await readText('/proc/swaps')) ?? '')
-  for (const part of await deviceAndPartitions(path, device)) {
-    const prefix = part.name === null ? '' : `its partition ${part.name} is `
-    const key = deviceKey(part.device)
-    const on = mounts.filter(
-      (mount) => mount.deviceKey === key || (part.path !== null && mount.source === part.path),
-    )
-    for (const mount of on) claims.push(`${prefix}mounted on ${mount.mountPoint}`)
-    if (part.path !== null && swaps.includes(part.path)) claims.push(`${prefix}in use as swap`)
-    for (const holder of await readNames(`${sysDirectory(part.device)}/holders`)) {
-      const name = await readText(`/sys/class/block/${holder}/dm/name`)
-      claims.push(`${prefix}held by ${holder}${name === null ? '' : ` (${name})`}`)
-    }
-  }
-  return claims.length <= MAX_CLAIMS
-    ? claims
-    : [...claims.slice(0, MAX_CLAIMS), `and ${claims.length - MAX_CLAIMS} more`]
-}
-
-/** Rows of /proc/self/mountinfo (proc_pid_mountinfo(5)): device number, mount point and source. */
-export function parseMounts(text: string): Array<{ deviceKey: string; mountPoint: string; source: string }> {
-  const mounts = []
-  for (const line of text.split('\n')) {
-    const [before = '', after = ''] = line.split(' - ')
-    const fields = before.split(' ')
-    const key = fields[2]
-    const mountPoint = fields[4]
-    if (key === undefined || mountPoint === undefined) continue
-    mounts.push({
-      deviceKey: key,
-      mountPoint: unescapeOctal(mountPoint),
-      source: unescapeOctal(after.split(' ')[1] ?? ''),
-    })
-  }
-  return mounts
-}
-
-function parseSwaps(text: string): string[] {
-  const rows = text.split('\n').slice(1)
-  return rows.map((row) => unescapeOctal(row.split(/\s+/)[0] ?? '')).filter((name) => name !== '')
-}
-
-/** Space, tab, newline and backslash are written as \040 and so on. */
-function unescapeOctal(text: string): string {
-  return text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)))
-}
-
-type Part = { name: string | null; path: string | null; device: DeviceNumber }
-
-async function deviceAndPartitions(path: string, device: DeviceNumber): Promise<Part[]> {
-  const parts: Part[] = [{ name: null, path: await absentAsNull(realpath(path)), device }]
-  const directory = sysDirectory(device)
-  for (const name of await readNames(directory)) {
-    if ((await readText(`${directory}/${name}/partition`)) === null) continue
-    const [major, minor] = ((await readText(`${directory}/${name}/dev`)) ?? '').split(':').map(Number)
-    if (major !== undefined && minor !== undefined)
-      parts.push({ name, path: `/dev/${name}`, device: { major, minor } })
-  }
-  return parts
 }
 
 function sysDirectory(device: DeviceNumber): string {
   return `/sys/dev/block/${deviceKey(device)}`
 }
 
-async function readText(path: string): Promise<string | null> {
+/** A file's text without its last newline, or null where it is not there. */
+export async function readText(path: string): Promise<string | null> {
   const text = await absentAsNull(readFile(path, 'utf8'))
   return text === null ? null : text.replace(/\n$/, '')
 }
 
-async function readNames(directory: string): Promise<string[]> {
+/** The names in a directory; none where it is not there. */
+export async function readNames(directory: string): Promise<string[]> {
   return (await absentAsNull(readdir(directory))) ?? []
 }
 
@@ -169,7 +112,13 @@ export async function linkTarget(path: string): Promise<string | null> {
   return absentAsNull(readlink(path))
 }
 
-async function absentAsNull<T>(answer: Promise<T>): Promise<T | null> {
+/** What the path leads to, or null where it leads nowhere. */
+export async function statOrNull(path: string): Promise<BigIntStats | null> {
+  return absentAsNull(stat(path, { bigint: true }))
+}
+
+/** The answer, or null where what was asked about is not there or not for us. */
+export async function absentAsNull<T>(answer: Promise<T>): Promise<T | null> {
   try {
     return await answer
   } catch (error) {

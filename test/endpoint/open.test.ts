@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest'
 
 import { isSameDisk } from '../../src/endpoint/endpoint.js'
 import { openEndpoint } from '../../src/endpoint/open.js'
-import { deviceNumber, parseMounts } from '../../src/endpoint/sysfs.js'
+import { deviceNumber } from '../../src/endpoint/sysfs.js'
 import { splitAtUnits } from '../../src/endpoint/zero.js'
 import { loadNative } from '../../src/native.js'
 import { randomBytes, useScratch } from '../support/disks.js'
@@ -113,18 +113,6 @@ describe('small parts', () => {
     // makedev(259, 70000) of the C library
     expect(deviceNumber(0x11110370n)).toEqual({ major: 259, minor: 0x11170 })
     expect(deviceNumber(0x1000_0000_0000n)).toEqual({ major: 0x1000, minor: 0 })
-  })
-
-  it('rows of mountinfo, with optional fields and escapes', () => {
-    const text = [
-      '36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue',
-      '37 35 7:1 / /srv/two\\040words rw - btrfs /dev/loop1 rw',
-      '',
-    ].join('\n')
-    expect(parseMounts(text)).toEqual([
-      { deviceKey: '98:0', mountPoint: '/mnt2', source: '/dev/root' },
-      { deviceKey: '7:1', mountPoint: '/srv/two words', source: '/dev/loop1' },
-    ])
   })
 
   it('whole units of a range and what sticks out', () => {

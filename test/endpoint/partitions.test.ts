@@ -71,7 +71,7 @@ describe('partitions', needs('loop', 'addpart', 'delpart'), () => {
 
     // Claimed as a destination, a partition keeps its disk from being one.
     await using claimed = await openEndpoint({ ...DESTINATION, path: first }, native)
-    await expectCode('guard/in-use', openEndpoint({ ...DESTINATION, path: disk }, native))
+    await expectCode('guard/held', openEndpoint({ ...DESTINATION, path: disk }, native))
     await claimed.close()
     await using free = await openEndpoint({ ...DESTINATION, path: disk }, native)
     expect(free.info.kind).toBe('block-device')

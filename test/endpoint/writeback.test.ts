@@ -103,7 +103,7 @@ describe('a device claimed by another lane of the same run', needs('loop'), () =
     const core = loadNative('auto')
     const path = await scratch().loopDevice(await scratch().randomFile('lanes.img', 4 * MIB))
     await using first = await openEndpoint({ ...DESTINATION, path }, core)
-    await expectCode('guard/in-use', openEndpoint({ ...DESTINATION, path }, core))
+    await expectCode('guard/held', openEndpoint({ ...DESTINATION, path }, core))
     await using lane = await openEndpoint({ ...DESTINATION, path, claim: 'shared' }, core)
     await Promise.all([
       first.write([{ offset: 0, length: MIB }], Buffer.alloc(MIB, 1)),

@@ -59,6 +59,17 @@ describe('the native core', needs('native'), () => {
     return Array.from({ length: count }, (_, index) => [...out.subarray(index * 3, index * 3 + 3)])
   }
 
+  it('locks at once or says that somebody else has it; one lock for each open file', async () => {
+    const one = await sparse(4096)
+    const two = await opened(`/proc/self/fd/${one.fd}`)
+    expect(core().lock(one.fd, true)).toBe(true)
+    expect([core().lock(two.fd, true), core().lock(two.fd, false)]).toEqual([false, false])
+    expect([core().lock(one.fd, false), core().lock(two.fd, false)]).toEqual([true, true])
+    expect(core().lock(one.fd, true)).toBe(false)
+    expect(() => core().lock(CLOSED_FD, true)).toThrow(expect.objectContaining({ code: 'EBADF' }))
+    expect(() => core().lock(one.fd, 1 as unknown as boolean)).toThrow(TypeError)
+  })
+
   describe('extents', () => {
     it('tells data from holes, clipped to the range and to the end of the file', async () => {
       const handle = await sparse(4 * MIB, MIB, 2 * MIB)

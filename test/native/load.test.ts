@@ -66,7 +66,7 @@ describe('a core that cannot be used', () => {
     const path = await scratch().file('other.cjs', Buffer.from('module.exports = { version: 999 }'))
     expect(attemptNative(path)).toMatchObject({
       core: null,
-      reason: expect.stringMatching(/is version 999, .* needs version 2$/) as string,
+      reason: expect.stringMatching(/is version 999, .* needs version \d+$/) as string,
     })
     const empty = await scratch().file('empty.cjs', Buffer.from(''))
     expect(attemptNative(empty)).toMatchObject({
