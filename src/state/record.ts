@@ -1,0 +1,215 @@
+// The record of a pair of disks: what one end remembers of the runs between its disk and another one. Types, and the
+// strict check of what was read from a file or came over the wire; refuses every field that is not what it should be.
+
+import type { AlgorithmName } from '../digest/digester.js'
+import type { Role, Signature, StableIdentity } from '../endpoint/endpoint.js'
+import { printable } from '../printable.js'
+
+/** One end of a pair: the disk for ever, and the path by which the last run named it. */
+export type PairEnd = Readonly<{ stable: StableIdentity; path: string }>
+
+/** Who ran it: the user and host of the near end, and its version of blocksync. */
+export type RunBy = Readonly<{ user: string; host: string; version: string }>
+
+/** The last run that ended with equal disks. */
+export type FinishedRun = Readonly<{
+  runId: string
+  /** ISO 8601, UTC, by the clock of the near end. */
+  finishedAt: string
+  by: RunBy
+  /** How much was made equal, from the start of both disks. */
+  lengthBytes: number
+  root: string
+  algorithm: AlgorithmName
+  seed: string
+  blockBytes: number
+  leafBytes: number
+}>
+
+/** A run that began to write and has not said that it is done. */
+export type RunningMark = Readonly<{
+  runId: string
+  since: string
+  by: RunBy
+  /** The process on the destination's host (ownProcess of src/state/process.ts): tells a run under way from a dead one. */
+  process: string
+}>
+
+/** What the disk on this host was in its last run with the peer's disk. Both ends keep one, with the same `pairId`. */
+export type PairRecord = Readonly<{
+  pairId: string
+  role: Role
+  disk: PairEnd
+  peer: PairEnd
+  /** Finished runs of the pair, in either direction. */
+  generation: number
+  finished: FinishedRun | null
+  running: RunningMark | null
+}>
+
+/** What the near end tells a destination of the pair when a pass begins: enough to mark it as running. */
+export type PairStart = Readonly<{
+  pairId: string
+  runId: string
+  /** Finished runs until now. */
+  generation: number
+  peer: PairEnd
+  by: RunBy
+}>
+
+/** What an end of a run knows of its disk: who it is for ever, what is on it, and its records with the peer's disk. */
+export type KnownDisk = Readonly<{
+  stable: StableIdentity
+  content: readonly Signature[]
+  pairs: readonly PairRecord[]
+}>
+
+/** Of the JSON files; another one is not read. */
+export const RECORD_VERSION = 1
+
+const MAX_PATH_UNITS = 4096
+/** Generations beyond this are a mistake: one a second would take 136 years. */
+const MAX_GENERATION = 2 ** 32
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
+
+/** True for an id as `newPairId` makes it: it becomes the name of a file. */
+export function isPairId(value: unknown): value is string {
+  return typeof value === 'string' && UUID.test(value)
+}
+
+/** What is wrong with a value is the message; who reads a file explains it, who reads a frame refuses the frame. */
+export class RecordError extends Error {}
+
+/** A value that is meant to be a PairRecord, every field checked. Throws RecordError. */
+export function checkedRecord(value: unknown): PairRecord {
+  const fields = object(value, 'record')
+  return {
+    pairId: pairId(fields),
+    role: oneOf(fields, 'role', ['source', 'destination']),
+    disk: checkedEnd(fields['disk']),
+    peer: checkedEnd(fields['peer']),
+    generation: count(fields, 'generation', MAX_GENERATION),
+    finished: fields['finished'] === null ? null : checkedFinished(fields['finished']),
+    running: fields['running'] === null ? null : checkedRunning(fields['running']),
+  }
+}
+
+/** Throws RecordError. */
+export function checkedStart(value: unknown): PairStart {
+  const fields = object(value, 'pair')
+  return {
+    pairId: pairId(fields),
+    runId: uuid(fields, 'runId'),
+    generation: count(fields, 'generation', MAX_GENERATION),
+    peer: checkedEnd(fields['peer']),
+    by: checkedBy(fields['by']),
+  }
+}
+
+/** Throws RecordError. */
+export function checkedStable(value: unknown): StableIdentity {
+  const fields = object(value, 'stable')
+  const names = fields['names']
+  if (!Array.isArray(names) || names.length === 0 || names.length > MAX_NAMES)
+    throw new RecordError(`names is not a list of 1 to ${MAX_NAMES}`)
+  return {
+    machineId: text(fields, 'machineId', /^[0-9a-f]{32}$/),
+    hostName: plain(fields, 'hostName', MAX_HOST_UNITS),
+    names: names.map((_, index) => text(names as unknown as Fields, String(index), NAME)),
+  }
+}
+
+/** A kind and what stands behind it, in printable ASCII (stableNames of src/endpoint/stable.ts). */
+const NAME = /^[a-z0-9]{1,16}:[\x21-\x7e]{1,510}$/
+const MAX_NAMES = 8
+const MAX_HOST_UNITS = 64
+const MAX_USER_UNITS = 64
+const MAX_VERSION_UNITS = 64
+
+/** Throws RecordError. */
+export function checkedEnd(value: unknown): PairEnd {
+  const fields = object(value, 'end')
+  return { stable: checkedStable(fields['stable']), path: plain(fields, 'path', MAX_PATH_UNITS) }
+}
+
+function checkedBy(value: unknown): RunBy {
+  const fields = object(value, 'by')
+  return {
+    user: plain(fields, 'user', MAX_USER_UNITS),
+    host: plain(fields, 'host', MAX_HOST_UNITS),
+    version: plain(fields, 'version', MAX_VERSION_UNITS),
+  }
+}
+
+/** Throws RecordError. */
+export function checkedFinished(value: unknown): FinishedRun {
+  const fields = object(value, 'finished')
+  return {
+    runId: uuid(fields, 'runId'),
+    finishedAt: time(fields, 'finishedAt'),
+    by: checkedBy(fields['by']),
+    lengthBytes: count(fields, 'lengthBytes', Number.MAX_SAFE_INTEGER),
+    root: text(fields, 'root', /^[0-9a-f]{64}$/),
+    algorithm: oneOf(fields, 'algorithm', ['xxh3-128', 'xxh64x2', 'sha256']),
+    seed: text(fields, 'seed', /^[0-9a-f]{32}$/),
+    blockBytes: count(fields, 'blockBytes', Number.MAX_SAFE_INTEGER),
+    leafBytes: count(fields, 'leafBytes', Number.MAX_SAFE_INTEGER),
+  }
+}
+
+function checkedRunning(value: unknown): RunningMark {
+  const fields = object(value, 'running')
+  return {
+    runId: uuid(fields, 'runId'),
+    since: time(fields, 'since'),
+    by: checkedBy(fields['by']),
+    process: plain(fields, 'process', 80),
+  }
+}
+
+type Fields = Readonly<Record<string, unknown>>
+
+function object(value: unknown, name: string): Fields {
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new RecordError(`${name} is not an object`)
+  return value as Fields
+}
+
+function text(fields: Fields, name: string, form: RegExp): string {
+  const value = fields[name]
+  if (typeof value !== 'string' || !form.test(value)) throw new RecordError(`${name} is not of its form`)
+  return value
+}
+
+/** Text for people: bounded, and harmless on a terminal as it stands. */
+function plain(fields: Fields, name: string, mostUnits: number): string {
+  const value = fields[name]
+  if (typeof value !== 'string' || value.length > mostUnits)
+    throw new RecordError(`${name} is not a text of at most ${mostUnits} characters`)
+  return printable(value)
+}
+
+function pairId(fields: Fields): string {
+  return uuid(fields, 'pairId')
+}
+
+function uuid(fields: Fields, name: string): string {
+  return text(fields, name, UUID)
+}
+
+function time(fields: Fields, name: string): string {
+  return text(fields, name, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/)
+}
+
+function count(fields: Fields, name: string, most: number): number {
+  const value = fields[name]
+  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0 || value > most)
+    throw new RecordError(`${name} is not a count`)
+  return value
+}
+
+function oneOf<const T extends string>(fields: Fields, name: string, values: readonly T[]): T {
+  const found = values.find((value) => value === fields[name])
+  if (found === undefined) throw new RecordError(`${name} is none of ${values.join(', ')}`)
+  return found
+}
