@@ -29,7 +29,7 @@ export interface Membership extends AsyncDisposable {
    * be written then; call `leave` when the last write ended, the gate waits for it. Pending for ever after `leave`.
    */
   readonly lost: Promise<SyncError>
-  /** What the run claimed under this path. Rejects with guard/in-use where it claimed no such disk, or as `lost` says. */
+  /** What the run claimed under this path. Rejects with guard/held where it claimed no such disk, or as `lost` says. */
   disk(diskKey: string): Promise<DiskFacts>
   /** Goes out; may be called twice. */
   leave(): Promise<void>
@@ -37,7 +37,7 @@ export interface Membership extends AsyncDisposable {
 
 /**
  * Comes in through the gate that `token` names, within ANSWER_TIMEOUT_MS. Rejects with session/protocol where the token
- * is malformed, with guard/in-use where no run here admits its bearer, and with session/lost where nobody answers.
+ * is malformed, with guard/held where no run here admits its bearer, and with session/lost where nobody answers.
  */
 export async function joinRun(token: string): Promise<Membership> {
   const ticket = decodeToken(token)
@@ -54,13 +54,13 @@ export async function joinRun(token: string): Promise<Membership> {
 
 /**
  * Refuses a disk that was opened under a path that meanwhile leads to another one: `opened` must be what the run
- * claimed. Throws guard/in-use.
+ * claimed. Throws guard/held.
  */
 export function checkAdmitted(diskKey: string, facts: DiskFacts, opened: DiskIdentity): void {
   const [ownName] = facts.aliases
   if (facts.machine === opened.machine && ownName !== undefined && ownName === opened.aliases[0]) return
   throw new SyncError(
-    'guard/in-use',
+    'guard/held',
     `${diskKey} is not the disk that the run claimed: the path leads to another one now; this connection wrote nothing`,
     { operand: diskKey, hint: 'Run again when nobody changes the path or its symbolic links.' },
   )
@@ -68,7 +68,7 @@ export function checkAdmitted(diskKey: string, facts: DiskFacts, opened: DiskIde
 
 function notAdmitted(why: string, cause?: unknown): SyncError {
   return new SyncError(
-    'guard/in-use',
+    'guard/held',
     `no run on this host admits this connection: ${why}; nothing was opened`,
     {
       hint: 'Run again; where the host name leads to several machines, name one of them, or type --streams 1.',
@@ -144,7 +144,7 @@ class JoinedRun implements Membership {
     const facts = decodeFacts(answer['facts'])
     if (facts !== null) return facts
     throw new SyncError(
-      'guard/in-use',
+      'guard/held',
       `no run admits others to ${diskKey}: the first connection of this run did not claim it; nothing was written`,
       { operand: diskKey, hint: 'Run again, or type --streams 1 to do with one connection.' },
     )

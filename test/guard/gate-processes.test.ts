@@ -68,7 +68,7 @@ describe('the first far process', () => {
       expect(await first.ended).toMatchObject({ status: signal })
       expect(isListening(token)).toBe(false)
       await expect(here.disk('/dev/example')).rejects.toMatchObject({ code: 'session/lost' })
-      await expect(joinRun(token)).rejects.toMatchObject({ code: 'guard/in-use' })
+      await expect(joinRun(token)).rejects.toMatchObject({ code: 'guard/held' })
     },
   )
 

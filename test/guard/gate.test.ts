@@ -121,7 +121,7 @@ describe('a gate', () => {
     await using gate = await openGate()
     await using lane = await joinRun(gate.token)
     await expect(lane.disk(DISK)).rejects.toMatchObject({
-      code: 'guard/in-use',
+      code: 'guard/held',
       operand: DISK,
     })
     await expect(lane.disk(DISK)).rejects.toThrow('no run admits')
@@ -159,7 +159,7 @@ describe('a gate', () => {
     const lanes = await Promise.all(Array.from({ length: MAX_LANES }, () => joinRun(gate.token)))
     expect(gate.lanes).toBe(MAX_LANES)
     const refused = joinRun(gate.token)
-    await expect(refused).rejects.toMatchObject({ code: 'guard/in-use' })
+    await expect(refused).rejects.toMatchObject({ code: 'guard/held' })
     await expect(refused).rejects.toThrow(`${MAX_LANES} further connections already`)
     const [one, ...others] = lanes
     await one?.leave()
@@ -182,7 +182,7 @@ describe('the end of a run', () => {
     await lanes[0].leave()
     await until(() => gate.lanes === 1, 'one left')
     expect(await isPending(closing)).toBe(true)
-    await expect(joinRun(gate.token)).rejects.toMatchObject({ code: 'guard/in-use' })
+    await expect(joinRun(gate.token)).rejects.toMatchObject({ code: 'guard/held' })
     await lanes[1].leave()
     await closing
     expect(gate.lanes).toBe(0)
@@ -234,7 +234,7 @@ describe('a token', () => {
     await using gate = await openGate()
     const wrong = encodeToken({ ...decodeToken(gate.token), secret: newTicket().secret })
     const joining = joinRun(wrong)
-    await expect(joining).rejects.toMatchObject({ code: 'guard/in-use' })
+    await expect(joining).rejects.toMatchObject({ code: 'guard/held' })
     await expect(joining).rejects.toThrow('the secret in its token is not that of the run')
     await expect(joining).rejects.not.toThrow(decodeToken(wrong).secret)
     expect(gate.lanes).toBe(0)
@@ -245,7 +245,7 @@ describe('a token', () => {
     const gate = await openGate()
     await gate[Symbol.asyncDispose]()
     const joining = joinRun(gate.token)
-    await expect(joining).rejects.toMatchObject({ code: 'guard/in-use' })
+    await expect(joining).rejects.toMatchObject({ code: 'guard/held' })
     await expect(joining).rejects.toThrow('the run is over, or is on another host')
   })
 })
@@ -382,7 +382,7 @@ describe('something else in the place of the gate', () => {
   it.each(meets)('that %s is not believed', async (_, meet, why) => {
     await using other = await impostor(meet)
     const joining = joinRun(other.token)
-    await expect(joining).rejects.toMatchObject({ code: 'guard/in-use' })
+    await expect(joining).rejects.toMatchObject({ code: 'guard/held' })
     await expect(joining).rejects.toThrow(why)
   })
 
@@ -414,7 +414,7 @@ describe('the disk that a lane opened', () => {
     ['nothing', { machine: 'here', aliases: [] }],
   ])('must not be %s', (_, opened) => {
     expect(() => checkAdmitted(DISK, FACTS, opened)).toThrow(
-      expect.objectContaining({ code: 'guard/in-use', operand: DISK }),
+      expect.objectContaining({ code: 'guard/held', operand: DISK }),
     )
   })
 
