@@ -7,16 +7,10 @@ import { SyncError } from '../errors.js'
 import { decodeCredit, encodeCredit } from './bodies.js'
 import { decodeError, encodeError } from './control.js'
 import type { Frame, FrameType } from './frame.js'
-import {
-  encodeHeader,
-  FRAME,
-  FrameDecoder,
-  frameName,
-  HEADER_BYTES,
-  isAside,
-  isCredited,
-  protocolError,
-} from './frame.js'
+import { encodeHeader, FRAME, frameName, HEADER_BYTES, isAside, isCredited, protocolError } from './frame.js'
+import { Incoming } from './incoming.js'
+import { Keepalive } from './keepalive.js'
+import { AGAIN, Outgoing } from './outgoing.js'
 import { BoundedQueue, Window } from './queue.js'
 
 /** Credited frames in flight in one direction, not yet dealt with by the receiver. */
@@ -29,10 +23,12 @@ const MAX_WAITING_FRAMES = 1024
 const MAX_WAITING_BYTES = WINDOW_BYTES
 /** Answers to pings that have not left yet: a side that asks and does not read is refused. */
 export const MAX_WAITING_PONGS = 1024
+/** Small frames that have not left: far more than any peer that reads leaves here, and a few dozen MiB of objects. */
+export const MAX_WAITING_POSTS = 64 << 10
+/** Bytes that have not left: a window of credited frames, the answers a destination gives ahead, and some more. */
+const MAX_BACKLOG_BYTES = 6 * WINDOW_BYTES
 
 export class Channel {
-  wireBytesSent = 0
-  wireBytesReceived = 0
   /** Called when the other side gives back credit for frames of ours, in the order they were sent. */
   onCredit: ((frames: number) => void) | null = null
   /** Called with frames that are not part of a pass (see isAside). What it throws ends the channel. */
@@ -41,9 +37,8 @@ export class Channel {
   /** Aborted, with the failure as its reason, when this channel has failed. */
   readonly failed: AbortSignal
 
-  readonly #input: Readable
-  readonly #output: Writable
-  readonly #decoder = new FrameDecoder()
+  readonly #incoming: Incoming
+  readonly #outgoing: Outgoing
   readonly #received = new BoundedQueue<Frame>(Number.MAX_SAFE_INTEGER)
   readonly #window = new Window(WINDOW_FRAMES, WINDOW_BYTES)
   #outstandingFrames = 0
@@ -51,34 +46,35 @@ export class Channel {
   #owedFrames = 0
   #owedBytes = 0
   #waitingPongs = 0
+  #waitingPosts = 0
   readonly #failing = new AbortController()
   #failure: SyncError | null = null
   #peerError: SyncError | null = null
-  /** What flows before that is lost. */
-  #isListening = false
   #inputEnded = false
-  #outputEnded = false
-  /** Writes under way: a stream that is destroyed need not call back for those. */
-  readonly #leaving = new Set<(error: SyncError) => void>()
+  #keepalive: Keepalive | null = null
 
   /** `rest` is what was read behind the banner. */
   constructor(input: Readable, output: Writable, rest: Uint8Array) {
     this.failed = this.#failing.signal
-    this.#input = input
-    this.#output = output
-    output.on('error', this.#onOutputError)
-    input.on('error', ignoreError)
+    this.#incoming = new Incoming(input, {
+      onFrame: (frame) => this.#onFrame(frame),
+      onChunk: () => {
+        if (this.#failure === null && this.#isCrowded(1)) this.#incoming.pause()
+      },
+      onFailure: (error) => this.fail(error),
+      onEnd: () => this.#onEnd(),
+    })
+    this.#outgoing = new Outgoing(output, (cause) => this.#onOutputError(cause))
     // Whoever made the channel first says who is to get what comes.
-    queueMicrotask(() => this.#listen(rest))
+    queueMicrotask(() => this.#incoming.listen(rest))
   }
 
-  #listen(rest: Uint8Array): void {
-    const input = this.#input
-    this.#isListening = true
-    if (rest.length > 0) this.#onData(rest)
-    input.on('data', this.#onData).on('end', this.#onEnd).on('close', this.#onEnd)
-    if (input.readableEnded || input.destroyed) this.#onEnd()
-    input.resume()
+  get wireBytesReceived(): number {
+    return this.#incoming.bytes
+  }
+
+  get wireBytesSent(): number {
+    return this.#outgoing.bytes
   }
 
   /** The first thing that went wrong on this channel, or null. An error frame of the peer is kept in preference. */
@@ -96,15 +92,42 @@ export class Channel {
     return this.#window.taken.bytes
   }
 
+  /** Bytes of credited frames that arrived and were not released here. */
+  get unreleasedBytes(): number {
+    return this.#outstandingBytes
+  }
+
+  /** True when the other side was given up because nothing was heard of it. */
+  get isSilent(): boolean {
+    return this.#keepalive?.isLost ?? false
+  }
+
+  /** Watches the other side from now on: fails with session/lost when nothing is heard of it for `timeoutMs` (0: never). */
+  keepAlive(timeoutMs: number, peerName: string): void {
+    const line = {
+      receivedBytes: () => this.wireBytesReceived,
+      sentBytes: () => this.wireBytesSent,
+      isDeaf: () => this.#incoming.isPaused,
+      ping: (body: Buffer) => this.post(FRAME.ping, 0, body),
+      fail: (error: SyncError) => this.fail(error),
+    }
+    this.#keepalive = new Keepalive(line, timeoutMs, peerName)
+  }
+
+  /** From now on has at most `windowBytes` (below WINDOW_BYTES) of credited frames in flight. */
+  narrow(windowBytes: number): void {
+    this.#window.narrow(WINDOW_BYTES - windowBytes)
+  }
+
   /** Bytes put in line that the transport has not taken yet. */
   get backlogBytes(): number {
-    return this.#output.writableLength
+    return this.#outgoing.backlogBytes
   }
 
   /** The next frame. Rejects with the peer's error, session/protocol or session/lost. */
   async receive(): Promise<Frame> {
     const frame = await this.#received.shift()
-    if (this.#input.isPaused() && !this.#isCrowded(0.5)) this.#input.resume()
+    if (this.#incoming.isPaused && !this.#isCrowded(0.5)) this.#incoming.resume()
     if (frame === undefined) throw this.failure ?? lost()
     return frame
   }
@@ -149,61 +172,61 @@ export class Channel {
     const header = encodeHeader(type, disk, bodyBytes)
     if (isCredited(type)) await this.#window.reserve(HEADER_BYTES + bodyBytes)
     if (this.#failure !== null) throw this.failure ?? this.#failure
-    const left = this.#write([header, ...parts])
+    const left = this.#outgoing.write([header, ...parts])
     left.catch(() => undefined) // the failure is also the channel's; whoever awaits `left` still gets it
     return { left }
   }
 
   /** Sends a small frame that needs no credit, in order, without waiting. A failure shows in `receive`. */
   post(type: FrameType, disk: number, ...parts: readonly Uint8Array[]): void {
-    if (this.#failure !== null || this.#outputEnded) return
+    if (this.#failure !== null || this.#outgoing.isEnded) return
+    if (this.#waitingPosts === MAX_WAITING_POSTS || this.backlogBytes > MAX_BACKLOG_BYTES)
+      return this.fail(protocolError('more was asked for than is read'))
     const bodyBytes = parts.reduce((sum, part) => sum + part.length, 0)
-    this.#put([encodeHeader(type, disk, bodyBytes), ...parts], null)
+    this.#waitingPosts += 1
+    this.#outgoing.put([encodeHeader(type, disk, bodyBytes), ...parts], () => {
+      this.#waitingPosts -= 1
+    })
   }
 
   /** Tells the other side why this one gives up, and ends the stream towards it. */
   postError(error: SyncError): void {
-    if (this.#outputEnded || this.#output.destroyed) return
+    if (this.#outgoing.isGone) return
     const body = encodeError(error)
-    this.#put([encodeHeader(FRAME.error, 0, body.length), body], null)
+    this.#outgoing.put([encodeHeader(FRAME.error, 0, body.length), body], null)
     this.end()
+  }
+
+  /** What is sent from now on goes to `output`; what was put in line before is left to the one there was. */
+  sendOver(output: Writable): void {
+    this.#outgoing.moveTo(output)
+  }
+
+  /** For `onAside`: what follows the frame it was called with comes from another stream, made of the bytes read behind it. */
+  receiveFrom(nextInput: (rest: Uint8Array) => Readable): void {
+    this.#incoming.moveTo(nextInput)
   }
 
   /** Half-closes: nothing more will be sent. */
   end(): void {
-    if (this.#outputEnded) return
-    this.#outputEnded = true
-    this.#output.end()
+    this.#keepalive?.[Symbol.dispose]()
+    this.#outgoing.end()
   }
 
   /** Fails everybody who waits on this channel. The first failure counts. */
   fail(error: SyncError): void {
     if (this.#failure !== null) return
     this.#failure = error
+    this.#keepalive?.[Symbol.dispose]()
     this.#received.fail(this.failure)
     this.#window.fail(this.failure)
-    for (const reject of this.#leaving) reject(this.failure ?? error)
+    this.#outgoing.fail(this.failure ?? error)
     this.#failing.abort(this.failure)
   }
 
   /** Takes what still comes and throws it away, but for an error frame: its words are `peerError` when the stream has ended. */
   drain(): void {
-    if (this.#isListening) this.#input.resume()
-  }
-
-  readonly #onData = (chunk: Uint8Array): void => {
-    this.wireBytesReceived += chunk.length
-    try {
-      this.#decoder.push(chunk, (frame) => this.#onFrame(frame))
-    } catch (thrown) {
-      this.fail(
-        thrown instanceof SyncError ? thrown : new SyncError('internal', String(thrown), { cause: thrown }),
-      )
-      this.#input.off('data', this.#onData)
-      this.#input.resume()
-      return
-    }
-    if (this.#failure === null && this.#isCrowded(1)) this.#input.pause()
+    this.#incoming.resume()
   }
 
   #isCrowded(share: number): boolean {
@@ -225,6 +248,7 @@ export class Channel {
     if (frame.type === FRAME.ping) {
       return this.#pong(frame.body)
     }
+    if (frame.type === FRAME.pong && this.#keepalive?.takes(frame.body) === true) return
     if (isAside(frame.type)) {
       if (this.onAside === null) throw protocolError(`${frameName(frame.type)} frame that nobody asked for`)
       return this.onAside(frame)
@@ -247,29 +271,30 @@ export class Channel {
   }
 
   #pong(body: Buffer): void {
-    if (this.#failure !== null || this.#outputEnded) return
+    if (this.#failure !== null || this.#outgoing.isEnded) return
     if (this.#waitingPongs === MAX_WAITING_PONGS)
       throw protocolError('pings sent faster than their answers are read')
     this.#waitingPongs += 1
-    this.#put([encodeHeader(FRAME.pong, 0, body.length), body], () => {
+    this.#outgoing.put([encodeHeader(FRAME.pong, 0, body.length), body], () => {
       this.#waitingPongs -= 1
     })
   }
 
-  readonly #onEnd = (): void => {
+  #onEnd(): void {
     if (this.#inputEnded) return
     this.#inputEnded = true
+    this.#keepalive?.[Symbol.dispose]()
     // What came before the end is still handed out: only then does `receive` reject.
-    this.#failure ??= this.#decoder.isBetweenFrames
+    this.#failure ??= this.#incoming.isBetweenFrames
       ? lost()
       : new SyncError('session/lost', 'the connection ended in the middle of a frame', { hint: AGAIN })
     this.#received.end()
     this.#window.fail(this.#failure)
-    for (const reject of this.#leaving) reject(this.#failure)
+    this.#outgoing.fail(this.#failure)
     this.#failing.abort(this.failure)
   }
 
-  readonly #onOutputError = (cause: Error): void => {
+  #onOutputError(cause: Error): void {
     // The peer's own error frame may still be on its way to us: it says why, this does not. See `drain`.
     this.fail(
       new SyncError('session/lost', 'the connection to the far end broke while sending', {
@@ -278,66 +303,7 @@ export class Channel {
       }),
     )
   }
-
-  async #write(parts: readonly Uint8Array[]): Promise<void> {
-    await new Promise<void>((resolve, reject) => {
-      this.#leaving.add(reject)
-      this.#put(parts, (error) => {
-        this.#leaving.delete(reject)
-        if (error === null || error === undefined) resolve()
-        else
-          reject(
-            this.failure ??
-              new SyncError('session/lost', 'the connection broke while sending', {
-                cause: error,
-                hint: AGAIN,
-              }),
-          )
-      })
-    })
-  }
-
-  #put(parts: readonly Uint8Array[], done: ((error?: Error | null) => void) | null): void {
-    const pieces = joinSmall(parts)
-    const last = pieces.length - 1
-    this.#output.cork()
-    pieces.forEach((part, index) => {
-      this.wireBytesSent += part.length
-      if (index === last && done !== null) this.#output.write(part, done)
-      else this.#output.write(part)
-    })
-    this.#output.uncork()
-  }
 }
-
-/** Parts below this are copied together: a write of its own (over ssh a packet of its own) costs more than the copy. */
-const SMALL_PART_BYTES = 16 << 10
-
-/** The same bytes in fewer parts. */
-function joinSmall(parts: readonly Uint8Array[]): Uint8Array[] {
-  const joined: Uint8Array[] = []
-  let small: Uint8Array[] = []
-  const flush = (): void => {
-    const [only] = small
-    if (only !== undefined) joined.push(small.length === 1 ? only : Buffer.concat(small))
-    small = []
-  }
-  for (const part of parts) {
-    if (part.length < SMALL_PART_BYTES) small.push(part)
-    else {
-      flush()
-      joined.push(part)
-    }
-  }
-  flush()
-  return joined
-}
-
-function ignoreError(): void {
-  // the stream is closed behind it, and that is heard
-}
-
-const AGAIN = 'Run the same command again; it continues from what is there.'
 
 function lost(): SyncError {
   return new SyncError('session/lost', 'the far end ended before it was done', { hint: AGAIN })

@@ -25,6 +25,11 @@ export const FRAME = {
   limited: 18,
   invite: 19,
   invited: 20,
+  record: 21,
+  recorded: 22,
+  bond: 23,
+  bonding: 24,
+  bonded: 25,
 } as const
 
 export type FrameType = (typeof FRAME)[keyof typeof FRAME]
@@ -70,6 +75,11 @@ const MAX_BODY_BYTES: Readonly<Record<FrameType, number>> = {
   [FRAME.limited]: 8,
   [FRAME.invite]: 0,
   [FRAME.invited]: MAX_CONTROL_BYTES,
+  [FRAME.record]: MAX_CONTROL_BYTES,
+  [FRAME.recorded]: MAX_CONTROL_BYTES,
+  [FRAME.bond]: MAX_CONTROL_BYTES,
+  [FRAME.bonding]: MAX_CONTROL_BYTES,
+  [FRAME.bonded]: MAX_CONTROL_BYTES,
 }
 
 export const MAX_FRAME_BYTES = HEADER_BYTES + MAX_BODY_BYTES[FRAME.data]
@@ -143,14 +153,23 @@ export class FrameDecoder {
   #headerFilled = 0
   #current: Frame | null = null
   #bodyFilled = 0
+  #isStopped = false
 
   /** True between frames: a stream that ends elsewhere was cut. */
   get isBetweenFrames(): boolean {
     return this.#headerFilled === 0
   }
 
-  /** Feeds bytes; `onFrame` is called for each frame completed by them, in order. Throws session/protocol. */
-  push(chunk: Uint8Array, onFrame: (frame: Frame) => void): void {
+  /** For `onFrame`: what follows the frame it was called with is not for here. */
+  stop(): void {
+    this.#isStopped = true
+  }
+
+  /**
+   * Feeds bytes; `onFrame` is called for each frame completed by them, in order. Returns how many bytes were taken: all
+   * but those behind a frame where it was stopped. Throws session/protocol.
+   */
+  push(chunk: Uint8Array, onFrame: (frame: Frame) => void): number {
     let at = 0
     // A frame without a body is complete with its header, so there may be one to hand out when the bytes are used up.
     while (at < chunk.length || this.#current !== null) {
@@ -159,7 +178,7 @@ export class FrameDecoder {
         this.#header.set(chunk.subarray(at, at + take), this.#headerFilled)
         this.#headerFilled += take
         at += take
-        if (this.#headerFilled < HEADER_BYTES) return
+        if (this.#headerFilled < HEADER_BYTES) return at
         const { type, disk, bodyBytes } = decodeHeader(this.#header)
         this.#current = this.#begin(type, disk, bodyBytes)
         this.#bodyFilled = 0
@@ -173,10 +192,15 @@ export class FrameDecoder {
         this.#current = null
         this.#headerFilled = 0
         onFrame(frame)
+        if (this.#isStopped) {
+          this.#isStopped = false
+          return at
+        }
       } else if (at === chunk.length) {
-        return
+        return at
       }
     }
+    return at
   }
 
   #begin(type: FrameType, disk: number, bodyBytes: number): Frame {

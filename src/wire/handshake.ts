@@ -36,8 +36,16 @@ export type Banner = Readonly<{
   codecs: readonly CodecName[]
   /** Processors it may use; 1 where it does not say. */
   processors: number
+  /** The process that speaks, in a name that others on its machine know it by (guard/holders.ts); null where it does not say. */
+  process: string | null
+  /** For how long nothing may be heard of either side (a client says so), 0 being for ever; null where it does not say. */
+  timeoutMs: number | null
+  /** Whether it understands `bond` and what follows it. */
+  bonds: boolean
 }>
 
+/** Boot id, pid namespace, pid. */
+const PROCESS_NAME = /^[0-9a-f-]{36}\.\d{1,20}\.\d{1,10}$/
 const MAGIC = 'BLOCKSYNC'
 const ALGORITHMS: readonly AlgorithmName[] = ['xxh3-128', 'xxh64x2', 'sha256']
 
@@ -47,20 +55,41 @@ export function ownBanner(
   native: boolean,
   algorithms: readonly AlgorithmName[],
   codecs: readonly CodecName[] = [],
+  processName: string | null = null,
+  timeoutMs: number | null = null,
 ): Banner {
   const { least, most } = PROTOCOL
   const processors = availableParallelism()
   const program = packageVersion()
-  return { side, least, most, program, node: process.version, native, algorithms, codecs, processors }
+  return {
+    side,
+    least,
+    most,
+    program,
+    node: process.version,
+    native,
+    algorithms,
+    codecs,
+    processors,
+    process: processName,
+    timeoutMs,
+    bonds: true,
+  }
 }
 
 /** The banner as it goes over the wire, newline included. */
 export function encodeBanner(banner: Banner): string {
   const { side, least, most, program, node, native, algorithms, codecs, processors } = banner
+  const { process: speaker, timeoutMs, bonds } = banner
+  const more = [
+    speaker === null ? '' : ` process=${speaker}`,
+    timeoutMs === null ? '' : ` timeout=${timeoutMs}`,
+    bonds ? ' bond=1' : '',
+  ]
   const compresses = codecs.length === 0 ? '' : ` codecs=${codecs.join(',')}`
   return (
     `${MAGIC} ${side} ${least}-${most} program=${program} node=${node} native=${native ? 'yes' : 'no'} ` +
-    `digests=${algorithms.join(',')}${compresses} cpus=${processors}\n`
+    `digests=${algorithms.join(',')}${compresses} cpus=${processors}${more.join('')}\n`
   )
 }
 
@@ -87,6 +116,11 @@ export function parseBanner(line: string): Banner | null {
       ? Math.max(1, Number(capabilities.get('cpus')))
       : 1,
     codecs: CODEC_NAMES.filter((name) => codecs.includes(name)),
+    process: PROCESS_NAME.exec(capabilities.get('process') ?? '')?.[0] ?? null,
+    timeoutMs: /^\d{1,12}$/.test(capabilities.get('timeout') ?? '')
+      ? Number(capabilities.get('timeout'))
+      : null,
+    bonds: (capabilities.get('bond') ?? '').split(',').includes('1'),
   }
 }
 
@@ -148,8 +182,9 @@ function findBanner(received: Buffer, from: Side): Greeting | null {
   const prefix = `${MAGIC} ${from} `
   for (let at = received.indexOf(prefix); at !== -1; at = received.indexOf(prefix, at + 1)) {
     // Noise without a final newline may stand right before the banner, so it need not begin a line.
-    const newline = received.indexOf(0x0a, at)
-    if (newline === -1 || newline - at > MAX_BANNER_BYTES) continue
+    const length = received.subarray(at, at + MAX_BANNER_BYTES + 1).indexOf(0x0a)
+    if (length === -1) continue
+    const newline = at + length
     const banner = parseBanner(received.toString('latin1', at, newline))
     if (banner !== null)
       return { banner, noise: received.toString('latin1', 0, at), rest: received.subarray(newline + 1) }

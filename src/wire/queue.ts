@@ -137,6 +137,11 @@ export class Window {
     return { frames: this.#takenFrames, bytes: this.#takenBytes }
   }
 
+  /** Leaves `bytes` bytes of the room unused from now on. */
+  narrow(bytes: number): void {
+    this.#bytes -= bytes
+  }
+
   /** Waits for room for one frame of `bytes` bytes and takes it. In order of calls. */
   async reserve(bytes: number): Promise<void> {
     if (this.#failure !== null) throw this.#failure.error

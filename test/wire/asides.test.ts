@@ -6,6 +6,7 @@ import { PassThrough } from 'node:stream'
 import { afterEach, describe, expect, it } from 'vitest'
 
 import { SECTION_BYTES } from '../../src/digest/root.js'
+import { MAX_DISK_BYTES } from '../../src/endpoint/endpoint.js'
 import { EXIT, SyncError } from '../../src/errors.js'
 import { serve } from '../../src/sync/serve.js'
 import { Session } from '../../src/sync/session.js'
@@ -47,7 +48,13 @@ class Client {
   static async connect(): Promise<Client> {
     const up = new PassThrough()
     const down = new PassThrough()
-    const ended = serve(up, down, { native: 'off', signal: new AbortController().signal })
+    const ended = serve(up, down, {
+      native: 'off',
+      stateDir: null,
+      undo: { directory: null, maxBytes: null },
+      restriction: null,
+      signal: new AbortController().signal,
+    })
     const greeting = await readBanner(down, 'server', 'here', 5000)
     if (greeting === null) throw new Error('no banner')
     up.write(encodeBanner(ownBanner('client', false, ['xxh64x2'])))
@@ -59,7 +66,19 @@ class Client {
   async open(role: 'source' | 'destination', sections = 3): Promise<void> {
     const path = await scratch().sparseFile(`disk-${made++}.img`, sections * SECTION_BYTES)
     const access = role === 'source' ? 'read' : 'write'
-    const request = { role, path, access, create: 'never', createSizeBytes: 0, lane: null } as const
+    const request = {
+      role,
+      path,
+      access,
+      create: 'never',
+      createSizeBytes: 0,
+      guards: 'on',
+      force: [],
+      peer: null,
+      lane: null,
+      lockWaitMs: 0,
+      undo: 'none',
+    } as const
     this.channel.post(FRAME.open, 0, encodeOpen(request))
     await this.channel.expect(FRAME.opened)
   }
@@ -68,6 +87,7 @@ class Client {
     const lengthBytes = fields.lengthBytes ?? 3 * SECTION_BYTES
     const start: StartMessage = {
       mode: 'compare',
+      verify: 'none',
       offsetBytes: 0,
       lengthBytes,
       destinationBytes: lengthBytes,
@@ -77,6 +97,8 @@ class Client {
       seed: Buffer.alloc(16, 1),
       bytesPerSecond: null,
       compression: null,
+      badSectors: 'stop',
+      pair: null,
       ...fields,
     }
     this.channel.post(FRAME.start, 0, encodeStart(start))
@@ -229,10 +251,10 @@ describe('a far end', () => {
       'not from a section on',
     ],
     [
-      'a start whose range is above 2^53',
+      'a start whose range is above the longest disk',
       async (client) => {
         await client.open('destination')
-        client.start({ offsetBytes: 2 ** 53 - SECTION_BYTES, lengthBytes: SECTION_BYTES })
+        client.start({ offsetBytes: MAX_DISK_BYTES, lengthBytes: SECTION_BYTES })
       },
       'not from a section on',
     ],
@@ -245,6 +267,24 @@ describe('a far end', () => {
       'start',
     ],
     [
+      'a record of a disk that no pass was over',
+      async (client) => {
+        await client.open('destination')
+        client.channel.post(FRAME.record, 0, encodeControl({}))
+      },
+      'record of disk 0 out of turn',
+    ],
+    [
+      'a record of a disk that is not open',
+      ({ channel }) => channel.post(FRAME.record, 3, encodeControl({})),
+      'record of disk 3 out of turn',
+    ],
+    [
+      'an answer to a record from a client',
+      ({ channel }) => channel.post(FRAME.recorded, 0, encodeControl({ failure: null })),
+      'recorded frame from a client',
+    ],
+    [
       'a lane token that is no token',
       ({ channel }) => {
         const request = {
@@ -253,8 +293,11 @@ describe('a far end', () => {
           access: 'write',
           create: 'never',
           createSizeBytes: 0,
+          guards: 'on',
+          force: [],
+          peer: null,
         } as const
-        channel.post(FRAME.open, 0, encodeOpen({ ...request, lane: 'sesame' }))
+        channel.post(FRAME.open, 0, encodeOpen({ ...request, lane: 'sesame', lockWaitMs: 0, undo: 'none' }))
       },
       'token',
     ],
@@ -284,6 +327,7 @@ describe('a near end', () => {
       peerName: 'host2',
       kind: 'openssh',
       cipher: null,
+      forward: null,
       input: new PassThrough(),
       output: new PassThrough(),
       exit: new Promise<never>(() => undefined),

@@ -14,10 +14,14 @@ import {
   decodeOpened,
   decodeStart,
   encodeControl,
+  encodeFinish,
+  encodeFinished,
   encodeError,
   encodeOpen,
   encodeStart,
 } from '../../src/wire/control.js'
+import { MAX_DIFFERING_RANGES, MAX_UNREADABLE_RANGES } from '../../src/wire/differing.js'
+import { MAX_DISK_BYTES } from '../../src/endpoint/endpoint.js'
 import { encodeHeader, FRAME, FrameDecoder, HEADER_BYTES, MAX_CONTROL_BYTES } from '../../src/wire/frame.js'
 import { expectRefused } from './expect.js'
 
@@ -71,23 +75,53 @@ const MESSAGES: readonly Message[] = [
     name: 'open',
     good: OPEN,
     decode: (body) => {
-      const { lane, ...rest } = decodeOpen(body)
-      expect(lane).toBeNull()
+      const { lane, lockWaitMs, guards, force, peer, undo, ...rest } = decodeOpen(body)
+      expect([lane, lockWaitMs, guards, force, peer, undo]).toEqual([null, 0, 'on', [], null, 'none'])
       return rest
     },
   },
-  { name: 'opened', good: OPENED, decode: decodeOpened },
+  {
+    name: 'opened',
+    good: OPENED,
+    decode: (body) => {
+      const { warnings, known, undo, ...rest } = decodeOpened(body)
+      expect([warnings, known, undo]).toEqual([[], null, null])
+      return rest
+    },
+  },
   {
     name: 'start',
     good: START,
     decode: (body) => {
-      const { bytesPerSecond, compression, seed, ...rest } = decodeStart(body)
-      expect([bytesPerSecond, compression]).toEqual([null, null])
+      const { bytesPerSecond, compression, verify, badSectors, pair, seed, ...rest } = decodeStart(body)
+      expect([bytesPerSecond, compression, verify, badSectors, pair]).toEqual([
+        null,
+        null,
+        'none',
+        'stop',
+        null,
+      ])
       return { ...rest, seed: Buffer.from(seed).toString('hex') }
     },
   },
-  { name: 'finish', good: FINISH, decode: decodeFinish },
-  { name: 'finished', good: FINISHED, decode: decodeFinished },
+  {
+    name: 'finish',
+    good: FINISH,
+    decode: (body) => {
+      const { differing, unreadable, grownBytes, ...rest } = decodeFinish(body)
+      expect([differing, unreadable, grownBytes]).toEqual([[], [], 0])
+      return rest
+    },
+  },
+  {
+    name: 'finished',
+    good: FINISHED,
+    decode: (body) => {
+      const { verifiedBytes, undoBytes, ...rest } = decodeFinished(body)
+      expect([verifiedBytes, undoBytes]).toEqual([null, 0])
+      return rest
+    },
+  },
   { name: 'invited', good: INVITED, decode: decodeInvited },
 ]
 
@@ -149,21 +183,52 @@ describe('open and opened', () => {
     fc.assert(
       fc.property(
         fc.string({ unit: 'grapheme' }),
-        fc.maxSafeNat(),
+        fc.integer({ min: 0, max: MAX_DISK_BYTES }),
         fc.array(fc.string()),
         (path, sizeBytes, aliases) => {
-          expect(decodeOpen(encodeControl({ ...OPEN, path, createSizeBytes: sizeBytes }))).toEqual({
+          expect(decodeOpen(encodeControl({ ...OPEN, path, createSizeBytes: sizeBytes }))).toMatchObject({
             ...OPEN,
             path,
             createSizeBytes: sizeBytes,
             lane: null,
+            lockWaitMs: 0,
           })
           const info = { ...OPENED, path, sizeBytes, identity: { machine: path, aliases } }
-          expect(decodeOpened(encodeControl(info))).toEqual(info)
+          expect(decodeOpened(encodeControl(info))).toMatchObject({ ...info, warnings: [] })
         },
       ),
       REPLAY,
     )
+  })
+
+  it('guards are named from a closed list, each at most once', () => {
+    const decoded = (fields: object) => decodeOpen(encodeControl({ ...OPEN, ...fields }))
+    expect(decoded({})).toMatchObject({ guards: 'on', force: [] })
+    const force = ['mounted', 'same-id'] as const
+    expect(decoded({ guards: 'off', force })).toMatchObject({ guards: 'off', force })
+    expect(decodeOpen(encodeOpen({ ...decoded({ force }), guards: 'off' }))).toMatchObject({
+      guards: 'off',
+      force,
+    })
+    for (const wrong of [
+      null,
+      'mounted',
+      ['all'],
+      ['mounted', 7],
+      ['open', 'open'],
+      Array(100).fill('open'),
+      { length: 0 },
+    ])
+      expectRefused('session/protocol', () => decoded({ force: wrong }))
+    for (const wrong of [null, true, 'ON', ''])
+      expectRefused('session/protocol', () => decoded({ guards: wrong }))
+  })
+
+  it('warnings are a few harmless lines', () => {
+    const decoded = (warnings: unknown) => decodeOpened(encodeControl({ ...OPENED, warnings })).warnings
+    expect(decoded(['a\u001b[2Jb\nc'])).toEqual(['a?[2Jb?c'])
+    for (const wrong of [null, 'x', [1], Array(5).fill('x'), ['x'.repeat(1001)], {}])
+      expectRefused('session/protocol', () => decoded(wrong))
   })
 
   it('a lane token is optional, and text', () => {
@@ -171,7 +236,18 @@ describe('open and opened', () => {
     expect([decoded(undefined), decoded(''), decoded('token')]).toEqual([null, '', 'token'])
     for (const wrong of [null, 7, true, ['token'], {}])
       expectRefused('session/protocol', () => decoded(wrong))
-    for (const lane of [null, 'token']) expect(decodeOpen(encodeOpen({ ...OPEN, lane })).lane).toBe(lane)
+    for (const lane of [null, 'token'])
+      expect(decodeOpen(encodeOpen({ ...decodeOpen(encodeControl(OPEN)), lane })).lane).toBe(lane)
+  })
+
+  it('a wait for a lock is a count of milliseconds, and not waiting is not said', () => {
+    const decoded = (lockWaitMs: unknown): number =>
+      decodeOpen(encodeControl({ ...OPEN, lockWaitMs })).lockWaitMs
+    expect([decoded(undefined), decoded(0), decoded(5000)]).toEqual([0, 0, 5000])
+    for (const wrong of [null, -1, 1.5, '5', 2 ** 53]) expectRefused('session/protocol', () => decoded(wrong))
+    const open = decodeOpen(encodeControl({ ...OPEN }))
+    expect(encodeOpen(open).toString()).not.toContain('lockWaitMs')
+    expect(decodeOpen(encodeOpen({ ...open, lockWaitMs: 7 })).lockWaitMs).toBe(7)
   })
 
   it('a lane token is bounded by the frame: a longer one is refused before memory is taken', () => {
@@ -205,7 +281,7 @@ describe('start', () => {
       fc.property(
         seeds,
         algorithms,
-        fc.maxSafeNat(),
+        fc.integer({ min: 0, max: MAX_DISK_BYTES }),
         fc.maxSafeNat(),
         fc.option(fc.integer({ min: 1 })),
         fc.option(
@@ -214,8 +290,18 @@ describe('start', () => {
             { codec: 'brotli', mode: 'always' } as const,
           ),
         ),
-        (seed, algorithm, lengthBytes, blockBytes, bytesPerSecond, compression) => {
-          const sizes = { lengthBytes, blockBytes, bytesPerSecond, compression }
+        fc.constantFrom('none' as const, 'written' as const, 'all' as const),
+        fc.constantFrom('stop' as const, 'skip' as const),
+        (seed, algorithm, lengthBytes, blockBytes, bytesPerSecond, compression, verify, badSectors) => {
+          const sizes = {
+            lengthBytes,
+            blockBytes,
+            bytesPerSecond,
+            compression,
+            verify,
+            badSectors,
+            pair: null,
+          }
           const start = { ...START, ...sizes, mode: 'compare' as const, seed, algorithm }
           const decoded = decodeStart(encodeStart(start))
           expect({ ...decoded, seed: Uint8Array.from(decoded.seed) }).toEqual(start)
@@ -260,6 +346,52 @@ describe('start', () => {
 })
 
 describe('finish and finished', () => {
+  const NOTHING_TO_SAY = { ...FINISH, grownBytes: 0, differing: [], unreadable: [] }
+
+  it('the longest list of what could not be read fits into its frame', () => {
+    const last = Number.MAX_SAFE_INTEGER
+    const unreadable = Array.from({ length: MAX_UNREADABLE_RANGES }, () => ({
+      offset: last - 512,
+      length: 512,
+    }))
+    const longest = Array.from({ length: MAX_UNREADABLE_RANGES }, () => ({ offset: last, length: 0 }))
+    const frame = encodeFinish({ ...NOTHING_TO_SAY, unreadable })
+    expect(encodeFinish({ ...NOTHING_TO_SAY, unreadable: longest }).length).toBeLessThan(
+      MAX_CONTROL_BYTES / 2,
+    )
+    expect(decodeFinish(frame).unreadable).toEqual(unreadable)
+    const many = [...unreadable, { offset: 0, length: 1 }]
+    expectRefused('session/protocol', () =>
+      decodeFinish(encodeFinish({ ...NOTHING_TO_SAY, unreadable: many })),
+    )
+  })
+
+  it('say what differs and what was read back, where there is something to say', () => {
+    const unreadable = [
+      { offset: 512, length: 512 },
+      { offset: 8192, length: 1024 },
+    ]
+    const message = { ...FINISH, grownBytes: 7, differing: [{ offset: 4096, length: 512 }], unreadable }
+    expect(decodeFinish(encodeFinish(message))).toEqual(message)
+    expect(JSON.parse(encodeFinish(NOTHING_TO_SAY).toString())).toEqual(FINISH)
+    const finished = { ...FINISHED, verifiedBytes: 17, undoBytes: 3 }
+    expect(decodeFinished(encodeFinished(finished))).toMatchObject(finished)
+    expect(JSON.parse(encodeFinished({ ...FINISHED, verifiedBytes: null, undoBytes: 0 }).toString())).toEqual(
+      FINISHED,
+    )
+  })
+
+  it('name a few ranges on a disk and nothing else', () => {
+    const many = Array.from({ length: MAX_DIFFERING_RANGES + 1 }, (_, index) => [index, 1])
+    const wrong = [null, {}, 'x', [1], [[1]], [[1, 2, 3]], [[-1, 2]], [['1', 2]], [[2 ** 53 - 1, 1]], many]
+    for (const differing of wrong)
+      expectRefused('session/protocol', () => decodeFinish(encodeControl({ ...FINISH, differing })))
+    for (const verifiedBytes of [null, -1, '1'])
+      expectRefused('session/protocol', () => decodeFinished(encodeControl({ ...FINISHED, verifiedBytes })))
+    for (const verify of [null, 1, 'some', 'WRITTEN'])
+      expectRefused('session/protocol', () => decodeStart(encodeControl({ ...START, verify })))
+  })
+
   it('take a root of 32 bytes in hex and nothing else: it is shown to people', () => {
     for (const root of [ROOT.slice(1), `${ROOT}0`, '\u001b[2J'.padEnd(64, '0'), ROOT.toUpperCase()]) {
       expectRefused('session/protocol', () => decodeFinish(encodeControl({ ...FINISH, root })))

@@ -10,8 +10,10 @@ import * as options from '../../src/options.js'
 import * as root from '../../src/digest/root.js'
 import * as geometry from '../../src/sync/geometry.js'
 import * as channel from '../../src/wire/channel.js'
+import * as differing from '../../src/wire/differing.js'
 import * as frame from '../../src/wire/frame.js'
 import * as handshake from '../../src/wire/handshake.js'
+import * as keepalive from '../../src/wire/keepalive.js'
 
 const TEXT = readFileSync(new URL('../../docs/protocol.md', import.meta.url), 'utf8')
 const ERRORS = readFileSync(new URL('../../src/errors.ts', import.meta.url), 'utf8')
@@ -20,6 +22,8 @@ const MODULES: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   'wire/frame.ts': frame,
   'wire/channel.ts': channel,
   'wire/handshake.ts': handshake,
+  'wire/keepalive.ts': keepalive,
+  'wire/differing.ts': differing,
   'options.ts': options,
   'digest/digester.ts': digester,
   'digest/root.ts': root,
@@ -41,7 +45,7 @@ describe('docs/protocol.md', () => {
     for (const [name = '', value = '', file = ''] of limits)
       expect([name, MODULES[file]?.[name]]).toEqual([name, Number(value)])
     const named = new Set(limits.map(([name]) => name))
-    for (const file of ['wire/frame.ts', 'wire/channel.ts', 'wire/handshake.ts']) {
+    for (const file of ['wire/frame.ts', 'wire/channel.ts', 'wire/handshake.ts', 'wire/keepalive.ts']) {
       const constants = Object.entries(MODULES[file] ?? {}).filter(
         ([name, value]) => typeof value === 'number' && name !== 'MAX_FRAME_BYTES',
       )

@@ -6,7 +6,7 @@ import { PassThrough } from 'node:stream'
 import { createDigester } from '../../src/digest/open.js'
 import type { EndpointInfo, Role } from '../../src/endpoint/endpoint.js'
 import { runDestination } from '../../src/sync/destination.js'
-import { sessionDigester } from '../../src/sync/serve.js'
+import { sessionDigester } from '../../src/sync/prepare.js'
 import { runSource } from '../../src/sync/source.js'
 import { Throttle } from '../../src/rate/throttle.js'
 import { Channel } from '../../src/wire/channel.js'
@@ -86,6 +86,9 @@ function banner(side: Banner['side']): Banner {
     algorithms: ['xxh64x2', 'sha256'],
     codecs: ['brotli'],
     processors: 2,
+    process: null,
+    timeoutMs: null,
+    bonds: false,
   }
 }
 
@@ -121,7 +124,12 @@ async function clientSide(input: PassThrough, output: PassThrough, endpoint: Mem
       access: 'write',
       create: 'never',
       createSizeBytes: LENGTH_BYTES,
+      guards: 'on',
+      force: [],
+      peer: null,
       lane: null,
+      undo: 'none',
+      lockWaitMs: 0,
     }),
   )
   decodeOpened((await channel.expect(FRAME.opened)).body)
@@ -143,6 +151,9 @@ async function clientSide(input: PassThrough, output: PassThrough, endpoint: Mem
       seed: SEED,
       bytesPerSecond: null,
       compression: null,
+      pair: null,
+      verify: 'none',
+      badSectors: 'stop',
     }),
   )
   const digester = await createDigester(parameters, null)

@@ -49,6 +49,11 @@ const LIMITS: readonly [FrameType, number][] = [
   [FRAME.limited, 8],
   [FRAME.invite, 0],
   [FRAME.invited, MAX_CONTROL_BYTES],
+  [FRAME.record, MAX_CONTROL_BYTES],
+  [FRAME.recorded, MAX_CONTROL_BYTES],
+  [FRAME.bond, MAX_CONTROL_BYTES],
+  [FRAME.bonding, MAX_CONTROL_BYTES],
+  [FRAME.bonded, MAX_CONTROL_BYTES],
 ]
 
 function headerOf(type: number, reserved: number, disk: number, bodyBytes: number): Buffer {
@@ -289,7 +294,19 @@ describe('credit', () => {
 
 describe('asides', () => {
   it('are what is for the session and not for its pass', () => {
-    const { pong, rate, limit, limited, invite, invited } = FRAME
-    expect(Object.values(FRAME).filter(isAside)).toEqual([pong, rate, limit, limited, invite, invited])
+    const { pong, rate, limit, limited, invite, invited, record, recorded, bond, bonding, bonded } = FRAME
+    expect(Object.values(FRAME).filter(isAside)).toEqual([
+      pong,
+      rate,
+      limit,
+      limited,
+      invite,
+      invited,
+      record,
+      recorded,
+      bond,
+      bonding,
+      bonded,
+    ])
   })
 })

@@ -28,9 +28,13 @@ const SERVER: Banner = {
   algorithms: ['xxh3-128', 'xxh64x2', 'sha256'],
   codecs: ['zstd', 'brotli'],
   processors: 8,
+  process: '6f0c1a52-3b1e-4c0f-9f5e-2f3f0f6d7a11.4026531836.4711',
+  timeoutMs: 90_000,
+  bonds: false,
 }
 const LINE =
-  'BLOCKSYNC server 1-3 program=0.1.0 node=v20.19.0 native=yes digests=xxh3-128,xxh64x2,sha256 codecs=zstd,brotli cpus=8\n'
+  'BLOCKSYNC server 1-3 program=0.1.0 node=v20.19.0 native=yes digests=xxh3-128,xxh64x2,sha256 codecs=zstd,brotli cpus=8 ' +
+  'process=6f0c1a52-3b1e-4c0f-9f5e-2f3f0f6d7a11.4026531836.4711 timeout=90000\n'
 
 async function greetingOf(...chunks: readonly (string | Buffer)[]): Promise<Greeting | null> {
   const input = new PassThrough()
@@ -63,8 +67,25 @@ describe('a banner', () => {
         fc.subarray([...SERVER.algorithms]),
         fc.subarray([...SERVER.codecs]),
         fc.integer({ min: 1, max: 99_999 }),
-        (side, least, most, program, node, native, algorithms, codecs, processors) => {
-          const banner: Banner = { side, least, most, program, node, native, algorithms, codecs, processors }
+        fc.constantFrom(null, SERVER.process),
+        fc.constantFrom(null, 0, 1000),
+        fc.boolean(),
+        (
+          side,
+          least,
+          most,
+          program,
+          node,
+          native,
+          algorithms,
+          codecs,
+          processors,
+          name,
+          timeoutMs,
+          bonds,
+        ) => {
+          const able = { native, algorithms, codecs, processors, bonds }
+          const banner: Banner = { side, least, most, program, node, ...able, process: name, timeoutMs }
           expect(parseBanner(encodeBanner(banner).trimEnd())).toEqual(banner)
           expect(encodeBanner(banner).length).toBeLessThanOrEqual(MAX_BANNER_BYTES)
         },
@@ -85,6 +106,9 @@ describe('a banner', () => {
       algorithms: ['sha256'],
       codecs: ['brotli'],
       processors: 1,
+      process: null,
+      timeoutMs: null,
+      bonds: false,
     })
     expect(parseBanner('BLOCKSYNC client 2-2')).toMatchObject({
       side: 'client',
@@ -100,6 +124,17 @@ describe('a banner', () => {
     expect(plain).not.toContain('codecs')
     expect(parseBanner(plain.trimEnd())?.codecs).toEqual([])
     expect(parseBanner(`${plain.trimEnd()} codecs=`)?.codecs).toEqual([])
+  })
+
+  it('says nothing of its process or patience where that is not of the form it has', () => {
+    const odd = (words: string): unknown[] => {
+      const banner = parseBanner(`BLOCKSYNC client 2-2 ${words}`)
+      return [banner?.process, banner?.timeoutMs]
+    }
+    expect(odd('process=1 timeout=x')).toEqual([null, null])
+    expect(odd('process=../../etc.1.1 timeout=-1')).toEqual([null, null])
+    expect(odd('timeout=1e9')).toEqual([null, null])
+    expect(odd('timeout=0')).toEqual([null, 0])
   })
 
   it('has one processor where it says nothing that is a number of them', () => {
