@@ -9,9 +9,10 @@ import { errnoOf, SyncError } from '../errors.js'
 import type { Argv } from '../exec.js'
 import type { NativeCore } from '../native.js'
 import { explainExit, type ExitContext } from './explain.js'
+import { isAboutForward } from './forward.js'
 import { StderrTail } from './stderr-tail.js'
 import { openWireInput } from './streams.js'
-import type { Connection, FarExit, StderrLine } from './transport.js'
+import type { Connection, FarExit, Forward, StderrLine } from './transport.js'
 
 /** Its stdout is null where it is a pipe of ours. */
 type PipedChild = ChildProcessByStdio<Writable, Readable | null, Readable>
@@ -23,6 +24,8 @@ export type ChildRequest = Readonly<{
   argv: Argv
   context: ExitContext & { kind: 'local' | 'openssh' }
   onStderrLine: StderrLine
+  /** What it forwards to its far end, or null. */
+  forward: Forward | null
   /** Where there is one, the child's stdout is a pipe of its making, read into memory that is used again. */
   native: NativeCore | null
   /** What to do when the program itself is missing. */
@@ -83,6 +86,7 @@ class ChildConnection implements Connection {
   readonly cipher = null
   readonly input: Readable
   readonly output: Writable
+  readonly forward: Forward | null
   readonly exit: Promise<FarExit>
   readonly #child: PipedChild
   readonly #context: ExitContext
@@ -95,6 +99,7 @@ class ChildConnection implements Connection {
     this.peerName = request.context.peerName
     this.input = input
     this.output = child.stdin
+    this.forward = request.forward
     const stderrTail = new StderrTail(request.onStderrLine)
     child.stderr.on('data', (chunk: Buffer) => stderrTail.push(chunk))
     // EPIPE and the like: the reason is in `exit`, which settles in every case.
@@ -124,6 +129,13 @@ class ChildConnection implements Connection {
     await this.exit
   }
 
+  /** What was said, but for what is no reason of anything. */
+  #told(text: string): string {
+    if (this.forward === null) return text
+    const lines = text.split('\n')
+    return lines.filter((line) => !isAboutForward(line)).join('\n')
+  }
+
   #watch(stderrTail: StderrTail): Promise<FarExit> {
     const child = this.#child
     return new Promise((resolve) => {
@@ -150,7 +162,7 @@ class ChildConnection implements Connection {
         if (!childClosed || !outputRead) return
         if (stderrTimer !== null) clearTimeout(stderrTimer)
         stderrTail.end()
-        resolve({ exitStatus, signal, stderrTail: stderrTail.text() })
+        resolve({ exitStatus, signal, stderrTail: this.#told(stderrTail.text()) })
       }
       this.input.once('close', () => {
         outputRead = true

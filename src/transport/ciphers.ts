@@ -22,13 +22,15 @@ const CPUINFO_BYTES = 8192
 const NAMES_CIPHERS = /^-[46AaCfGgKkMNnqsTtVvXxYy]*c|ciphers/i
 
 /**
- * The words to put before those of `argv` (an ssh command line): `-o Ciphers=...`, or none. `ownWords` are what the user
- * wrote into the command (-e). Never rejects: whatever goes wrong here goes wrong in ssh itself, which says so.
+ * The words to put before those of an ssh command line: `-o Ciphers=...`, or none. `resolved` is what resolveSsh says of it,
+ * `ownWords` are what the user wrote into the command (-e).
  */
-export async function cipherWords(argv: Argv, ownWords: readonly string[]): Promise<readonly string[]> {
+export async function cipherWords(
+  resolved: string | null,
+  ownWords: readonly string[],
+): Promise<readonly string[]> {
   if (ownWords.some((word) => NAMES_CIPHERS.test(word)) || !(await hasAesInstructions())) return []
-  const [program, ...words] = argv
-  const listed = await resolvedCiphers([program, '-G', ...words])
+  const listed = resolved === null ? null : (/^ciphers (\S+)$/m.exec(resolved)?.[1] ?? null)
   const ordered = listed === null ? null : fastFirst(listed)
   return ordered === null ? [] : ['-o', `Ciphers=${ordered}`]
 }
@@ -48,16 +50,20 @@ export function namesAes(cpuinfo: string): boolean {
   return /^(?:flags|features)\s*:.*\baes\b/im.test(cpuinfo)
 }
 
-async function resolvedCiphers(argv: Argv): Promise<string | null> {
+/**
+ * What `ssh -G` prints for `argv`, an ssh command line, or null. Never rejects: whatever goes wrong here goes wrong in ssh
+ * itself, which says so.
+ */
+export async function resolveSsh([program, ...words]: Argv): Promise<string | null> {
   try {
     const { exitStatus, stdout } = await run({
-      argv,
+      argv: [program, '-G', ...words],
       timeoutMs: SSH_G_TIMEOUT_MS,
       errorCode: 'connect/failed',
-      operand: argv[0],
+      operand: program,
       maxOutputBytes: MAX_SSH_G_BYTES,
     })
-    return exitStatus === 0 ? (/^ciphers (\S+)$/m.exec(stdout)?.[1] ?? null) : null
+    return exitStatus === 0 ? stdout : null
   } catch {
     // Not there, too old for -G, too slow: ssh is called all the same, as without us.
     return null

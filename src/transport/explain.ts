@@ -20,6 +20,8 @@ type SshFailure = Readonly<{
   code: ErrorCode
   what: string
   hint: (context: ExitContext) => string
+  /** What may pass by itself, where not all of it does. */
+  passing?: RegExp
 }>
 
 /** The status of ssh itself where ssh failed, and not the program it ran (ssh(1), EXIT STATUS). */
@@ -53,6 +55,8 @@ const SSH_FAILURES: readonly SshFailure[] = [
     what: 'the host could not be found or reached',
     hint: ({ peerName }) =>
       `Check the name; ssh ${peerName} must work by itself.${isBareWord(peerName) ? ` For a file here write ./${peerName}.` : ''}`,
+    // a host that starts again, a network that comes back; a name that does not exist does not
+    passing: /Temporary failure in name resolution|No route to host|Network is unreachable/i,
   },
   {
     text: /Connection refused|timed out|Connection (?:closed|reset) by .* port|kex_exchange_identification|ssh_exchange_identification/i,
@@ -110,10 +114,11 @@ function explainLocalStart(exit: FarExit): SyncError {
 
 function explainRemoteStart(context: ExitContext, exit: FarExit): SyncError {
   const { kind, peerName } = context
-  const failure = (code: ErrorCode, what: string, hint: string): SyncError =>
+  const failure = (code: ErrorCode, what: string, hint: string, passing?: RegExp): SyncError =>
     new SyncError(code, `${peerName}: ${what}; nothing was written${quoted(exit)}`, {
       operand: peerName,
       hint,
+      ...(passing?.test(exit.stderrTail) === true ? { passing: true } : {}),
     })
 
   if (context.sudo === 'always' && SUDO_ASKS.test(exit.stderrTail)) {
@@ -125,7 +130,8 @@ function explainRemoteStart(context: ExitContext, exit: FarExit): SyncError {
   }
   if (kind === 'openssh' && exit.exitStatus === SSH_FAILED) {
     for (const known of SSH_FAILURES) {
-      if (known.text.test(exit.stderrTail)) return failure(known.code, known.what, known.hint(context))
+      if (known.text.test(exit.stderrTail))
+        return failure(known.code, known.what, known.hint(context), known.passing)
     }
     return failure('connect/failed', 'ssh failed', `ssh ${peerName} must work by itself; try it.`)
   }

@@ -20,6 +20,7 @@ export async function connectLocal(
     argv: [process.execPath, entryPath, 'serve', ...options.serveArguments],
     context: { kind: 'local', peerName: 'local', remoteCommand: entryPath, sudo: 'never' },
     onStderrLine,
+    forward: null,
     native,
     missingProgramHint: 'Run blocksync doctor.',
   })

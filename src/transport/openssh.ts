@@ -7,7 +7,8 @@ import { SyncError } from '../errors.js'
 import type { Argv } from '../exec.js'
 import type { NativeCore } from '../native.js'
 import { connectChild } from './child.js'
-import { cipherWords } from './ciphers.js'
+import { cipherWords, resolveSsh } from './ciphers.js'
+import { isAboutForward, openForward } from './forward.js'
 import { remoteCommandLine } from './remote-command.js'
 import type { Connection, RemoteSide, StderrLine, TransportOptions } from './transport.js'
 
@@ -20,22 +21,38 @@ export async function connectOpenssh(
 ): Promise<Connection> {
   const plain = sshArgv(far, options)
   const [program, ...words] = plain
-  const ciphers = isSsh(program) ? await cipherWords(plain, options.rsh ?? []) : []
-  return await connectChild({
-    argv: [program, ...ciphers, ...words],
-    context: {
-      kind: 'openssh',
-      peerName: far.typed,
-      remoteCommand: options.remoteCommand,
-      sudo: options.sudo,
-    },
-    onStderrLine,
-    native,
-    missingProgramHint:
-      options.rsh === null
-        ? 'Install an ssh client (openssh-client), or use the built-in one with --ssh ssh2.'
-        : 'Correct the command after -e; its first word must be a program.',
-  })
+  const resolved = isSsh(program) ? await resolveSsh(plain) : null
+  const ciphers = await cipherWords(resolved, options.rsh ?? [])
+  const forward = options.forwarding === 'wanted' ? openForward(resolved) : null
+  try {
+    const connection = await connectChild({
+      argv: [program, ...ciphers, ...(forward?.words ?? []), ...words],
+      context: {
+        kind: 'openssh',
+        peerName: far.typed,
+        remoteCommand: options.remoteCommand,
+        sudo: options.sudo,
+      },
+      onStderrLine: forward === null ? onStderrLine : unlessAboutForward(onStderrLine),
+      forward,
+      native,
+      missingProgramHint:
+        options.rsh === null
+          ? 'Install an ssh client (openssh-client), or use the built-in one with --ssh ssh2.'
+          : 'Correct the command after -e; its first word must be a program.',
+    })
+    connection.exit.then(() => forward?.remove()).catch(() => undefined) // an empty private directory stays among the temporary files: nothing to fail a run for
+    return connection
+  } catch (error) {
+    forward?.remove()
+    throw error
+  }
+}
+
+function unlessAboutForward(onLine: StderrLine): StderrLine {
+  return (line) => {
+    if (!isAboutForward(line)) onLine(line)
+  }
 }
 
 /** What comes with OpenSSH and takes its options. */

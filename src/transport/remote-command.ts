@@ -5,10 +5,15 @@ import type { TransportOptions } from './transport.js'
 
 const PLAIN_WORD = /^[A-Za-z0-9_@%+=:,./-]+$/
 
+/** True for a word that every shell takes as it stands. */
+export function isPlainWord(word: string): boolean {
+  return PLAIN_WORD.test(word)
+}
+
 /** `[sudo -n ]<remoteCommand> serve <words>`: `remoteCommand` is the user's own shell text, the words are literal. */
 export function remoteCommandLine(options: TransportOptions): string {
   for (const word of options.serveArguments) {
-    if (!PLAIN_WORD.test(word))
+    if (!isPlainWord(word))
       throw new SyncError('internal', `serve argument is not a plain word: ${JSON.stringify(word)}`)
   }
   const words = [options.remoteCommand, 'serve', ...options.serveArguments]

@@ -28,6 +28,7 @@ const MAX_UNREAD_BYTES = RECEIVE_WINDOW_BYTES + (4 << 20)
 
 export class Ssh2Connection implements Connection {
   readonly kind = 'ssh2'
+  readonly forward = null
   readonly peerName: string
   readonly cipher: string | null
   readonly input: Readable

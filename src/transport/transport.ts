@@ -8,6 +8,17 @@ import type { SyncError } from '../errors.js'
 /** How the far end ended. `stderrTail` is the last STDERR_TAIL_BYTES of text it (or ssh) printed. */
 export type FarExit = Readonly<{ exitStatus: number | null; signal: string | null; stderrTail: string }>
 
+/** A socket here that ssh forwards to bondSocketPath(name) there. Nobody needs to listen, and ssh may refuse to forward. */
+export type Forward = Readonly<{ localPath: string; name: string }>
+
+/**
+ * Where the far end listens for further streams. It has to be known before ssh is started, and be a path: ssh forwards
+ * to no abstract socket.
+ */
+export function bondSocketPath(name: string): string {
+  return `/tmp/blocksync-bond-${name}`
+}
+
 export interface Connection extends AsyncDisposable {
   /** What to call the other side in messages: the host as typed, or 'local'. */
   readonly peerName: string
@@ -21,6 +32,8 @@ export interface Connection extends AsyncDisposable {
   readonly input: Readable
   /** Bytes to the far end's stdin. */
   readonly output: Writable
+  /** Where further streams to the same far end can be had, or null: see docs/decisions/0019-bond.md. */
+  readonly forward: Forward | null
   /** Resolves once, when the far end has ended and its output has been read; never rejects. */
   readonly exit: Promise<FarExit>
   /** Half-closes: the far end sees the end of its input, flushes and exits. */
@@ -54,6 +67,8 @@ export type TransportOptions = Readonly<{
   serveArguments: readonly string[]
   /** A further lane of a run has a connection of its own and asks a person nothing: where that cannot be, it fails. */
   lane: 'first' | 'further'
+  /** `wanted`: prepare for further streams to the same far end, where that is possible. Absent is `none`. */
+  forwarding?: 'none' | 'wanted'
 }>
 
 /** Where the far end is. */

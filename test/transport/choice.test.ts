@@ -256,7 +256,7 @@ describe.skipIf(skipReason !== null)('the configuration', () => {
 })
 
 describe('run', () => {
-  const request = { timeoutMs: 10_000, errorCode: 'guard/in-use', operand: 'x' } as const
+  const request = { timeoutMs: 10_000, errorCode: 'guard/held', operand: 'x' } as const
 
   it('gives the status and the output', async () => {
     const script = 'console.log("out"); console.error("err"); process.exitCode = 3'
@@ -291,7 +291,7 @@ describe('run', () => {
     ],
   ])('rejects for %s', async (_name, given, message) => {
     await expect(run({ ...request, ...given })).rejects.toMatchObject({
-      code: 'guard/in-use',
+      code: 'guard/held',
       operand: 'x',
       message: expect.stringMatching(message) as unknown,
     })

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 
 import type { Argv } from '../../src/exec.js'
-import { cipherWords, fastFirst, namesAes } from '../../src/transport/ciphers.js'
+import { cipherWords, fastFirst, namesAes, resolveSsh } from '../../src/transport/ciphers.js'
 import { has } from '../support/needs.js'
 
 const CHACHA = 'chacha20-poly1305@openssh.com'
@@ -81,7 +81,7 @@ describe.skipIf(reason !== null)(`the words${reason === null ? '' : ` (skipped: 
     ['this host is meant', `Host far\n Ciphers aes256-ctr\n`, false],
     ['the file is wrong', 'NoSuchOption yes\n', false],
   ])('where %s', async (_what, config, wanted) => {
-    const [option, value, ...more] = await cipherWords(sshTo(config), [])
+    const [option, value, ...more] = await cipherWords(await resolveSsh(sshTo(config)), [])
     expect(more).toEqual([])
     if (!wanted || !isFast) expect(option).toBeUndefined()
     else {
@@ -99,14 +99,14 @@ describe.skipIf(reason !== null)(`the words${reason === null ? '' : ` (skipped: 
     ['-o', `ciphers ^${CHACHA}`],
   ])('not where -e names ciphers: %s %s', async (...words) => {
     const given = words.filter((word) => word !== undefined)
-    expect(await cipherWords(sshTo('', ...given), given)).toEqual([])
+    expect(await cipherWords(await resolveSsh(sshTo('', ...given)), given)).toEqual([])
   })
 
   it.each([['-J', 'gate'], ['-oStrictHostKeyChecking=yes'], ['-i', 'c']])(
     'but with %s %s in -e',
     async (...words) => {
       const given = words.filter((word) => word !== undefined)
-      expect(await cipherWords(sshTo('', ...given), given)).toHaveLength(isFast ? 2 : 0)
+      expect(await cipherWords(await resolveSsh(sshTo('', ...given)), given)).toHaveLength(isFast ? 2 : 0)
     },
   )
 
@@ -117,10 +117,10 @@ describe.skipIf(reason !== null)(`the words${reason === null ? '' : ` (skipped: 
     ['does not end', 'exec sleep 30'],
     ['dies', 'kill -9 $$'],
   ])('not where -G %s; nothing is thrown', { timeout: 5000 }, async (_what, text) => {
-    expect(await cipherWords(script(text), [])).toEqual([])
+    expect(await cipherWords(await resolveSsh(script(text)), [])).toEqual([])
   })
 
   it('not where there is no such program', async () => {
-    expect(await cipherWords([join(directory, 'nothing'), 'far'], [])).toEqual([])
+    expect(await cipherWords(await resolveSsh([join(directory, 'nothing'), 'far']), [])).toEqual([])
   })
 })
