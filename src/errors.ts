@@ -12,6 +12,7 @@ export const EXIT = {
   destination: 6,
   verification: 7,
   lost: 8,
+  unreadable: 11,
   internal: 70,
   sigint: 130,
   sigterm: 143,
@@ -22,11 +23,22 @@ const EXIT_STATUS_OF = {
   usage: EXIT.usage,
   'native/required': EXIT.usage,
   // a guard refused: nothing was written
-  'guard/in-use': EXIT.guard,
+  'guard/mounted': EXIT.guard,
+  'guard/swap': EXIT.guard,
+  'guard/guest': EXIT.guard,
+  'guard/open': EXIT.guard,
+  'guard/attached': EXIT.guard,
+  'guard/held': EXIT.guard,
+  'guard/locked': EXIT.guard,
+  'guard/same-id': EXIT.guard,
+  'guard/content': EXIT.guard,
+  'guard/direction': EXIT.guard,
   'guard/same-disk': EXIT.guard,
   'guard/size': EXIT.guard,
   'guard/kind': EXIT.guard,
   'guard/missing': EXIT.guard,
+  'guard/restricted': EXIT.guard,
+  'state/unusable': EXIT.guard,
   // the other side could not be reached, or refused us
   'connect/host': EXIT.unreachable,
   'connect/refused': EXIT.unreachable,
@@ -42,14 +54,25 @@ const EXIT_STATUS_OF = {
   'source/open': EXIT.source,
   'source/read': EXIT.source,
   'source/shrank': EXIT.source,
+  // --rescue: all else is done, but parts of the source could not be read
+  'source/unreadable': EXIT.unreadable,
   // the disk that is written
   'destination/open': EXIT.destination,
   'destination/read': EXIT.destination,
   'destination/write': EXIT.destination,
   'destination/no-space': EXIT.destination,
   'destination/flush': EXIT.destination,
+  'destination/undo': EXIT.destination,
+  'destination/undo-space': EXIT.destination,
+  // the disks are done, their receipt is not
+  'receipt/write': EXIT.destination,
+  'rescue/write': EXIT.destination,
   // the destination is not what was sent
   'verify/mismatch': EXIT.verification,
+  // blocksync undo: there is no journal, it is of another disk, it is damaged
+  'undo/missing': EXIT.guard,
+  'undo/mismatch': EXIT.guard,
+  'undo/broken': EXIT.verification,
   // the connection broke, or what came over it is not our protocol
   'session/lost': EXIT.lost,
   'session/protocol': EXIT.lost,
@@ -59,6 +82,18 @@ const EXIT_STATUS_OF = {
 } as const
 
 export type ErrorCode = keyof typeof EXIT_STATUS_OF
+
+/**
+ * What `--retries` tries again: the connection, never an answer. `passing`: only where whoever throws it says that it may
+ * pass by itself. A code that is not here is final.
+ */
+const RETRIABLE: Partial<Record<ErrorCode, 'always' | 'passing'>> = {
+  'session/lost': 'always',
+  'connect/refused': 'always',
+  'connect/failed': 'always',
+  // a name server that does not answer passes, a name that does not exist does not
+  'connect/host': 'passing',
+}
 
 /** True for a string that is one of our codes: what the far end sends is checked with this. */
 export function isErrorCode(value: unknown): value is ErrorCode {
@@ -76,6 +111,8 @@ export type SyncErrorDetails = {
   /** What to type or do next; a sentence. */
   hint?: string
   cause?: unknown
+  /** It may pass by itself; see RETRIABLE. */
+  passing?: true
 }
 
 /**
@@ -87,16 +124,24 @@ export class SyncError extends Error {
   readonly code: ErrorCode
   readonly operand: string | null
   readonly hint: string | null
+  readonly #passing: boolean
 
   constructor(code: ErrorCode, message: string, details: SyncErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause })
     this.code = code
     this.operand = details.operand ?? null
     this.hint = details.hint ?? null
+    this.#passing = details.passing ?? false
   }
 
   get exitStatus(): number {
     return exitStatusOf(this.code)
+  }
+
+  /** Whether the same run may succeed when it is tried again in a while, without anybody doing anything. */
+  get isRetriable(): boolean {
+    const retriable = RETRIABLE[this.code]
+    return retriable === 'always' || (retriable === 'passing' && this.#passing)
   }
 }
 

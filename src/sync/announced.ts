@@ -8,7 +8,9 @@ import type { TheirRun } from './compare.js'
 export class Announced {
   readonly #endBlock: number
   /** Zero runs that were received and not passed yet, in order, none next to another. */
-  readonly #zeros: { from: number; to: number }[] = []
+  #zeros: { from: number; to: number }[] = []
+  /** Of these, how many were passed: a hostile destination may announce a hundred thousand. */
+  #passed = 0
   #blocks: number
 
   constructor(firstBlock: number, endBlock: number) {
@@ -37,12 +39,21 @@ export class Announced {
 
   /** True when all of [from, to) is known to be zeros there: it need not be compared, whatever is not zero here is sent. */
   isZero(from: number, to: number): boolean {
-    return this.#zeros.some((zeros) => zeros.from <= from && to <= zeros.to)
+    for (let at = this.#passed; at < this.#zeros.length; at += 1) {
+      const zeros = this.#zeros[at]
+      // they are in order
+      if (zeros === undefined || zeros.from > from) return false
+      if (to <= zeros.to) return true
+    }
+    return false
   }
 
   /** Everything below `block` was compared. */
   pass(block: number): void {
-    while ((this.#zeros[0]?.to ?? Infinity) <= block) this.#zeros.shift()
+    while ((this.#zeros[this.#passed]?.to ?? Infinity) <= block) this.#passed += 1
+    if (this.#passed * 2 <= this.#zeros.length) return
+    this.#zeros = this.#zeros.slice(this.#passed)
+    this.#passed = 0
   }
 
   #addZeros(from: number, to: number): void {

@@ -8,10 +8,11 @@ import type { ZeroDigests } from '../digest/zero.js'
 import type { Endpoint } from '../endpoint/endpoint.js'
 import type { DataRecord } from '../wire/bodies.js'
 import { MAX_DATA_PAYLOAD_BYTES, MAX_DATA_RECORDS, MAX_ZERO_RECORD_BYTES } from '../wire/frame.js'
+import { placed } from './bad-sector.js'
 import type { Decision } from './compare.js'
 import type { PassGeometry } from './geometry.js'
-
-type BlockDecision = Decision & { kind: 'leaves' | 'fill' }
+import { append, appendPart, type BlockDecision, leafRuns, nextOf } from './leaf-runs.js'
+import type { Rescue } from './rescue.js'
 
 /** One piece of a decision in the order of the disk: leaves to read and send, or zeros to announce. */
 type Segment = { kind: 'read' | 'zero'; range: Range; owner: Owner | null }
@@ -43,6 +44,8 @@ export class Batch {
   payload: Uint8Array = NOTHING
   leaves: Buffer = NOTHING
   zeroLeaves: Uint8Array = NOTHING
+  /** One byte a leaf, 1 where it could not be read and the destination keeps what it has; null where all was read. */
+  bad: Uint8Array | null = null
 
   constructor(limitBytes: number) {
     this.#limitBytes = limitBytes
@@ -72,15 +75,22 @@ export class Batcher {
   readonly #digester: Digester
   readonly #zeros: ZeroDigests
   readonly #grainBytes: () => number
+  readonly #rescue: Rescue | null
+  #isEnded = false
   #batch: Batch
 
-  /** `grainBytes`: payload of one frame that keeps the line even; at most MAX_DATA_PAYLOAD_BYTES are taken. */
+  /**
+   * `grainBytes`: payload of one frame that keeps the line even; at most MAX_DATA_PAYLOAD_BYTES are taken. `rescue` goes on
+   * over bad sectors; null where they end the pass.
+   */
   constructor(
     geometry: PassGeometry,
     digester: Digester,
     zeros: ZeroDigests,
     grainBytes: () => number = () => Infinity,
+    rescue: Rescue | null = null,
   ) {
+    this.#rescue = rescue
     this.#geometry = geometry
     this.#digester = digester
     this.#zeros = zeros
@@ -157,7 +167,8 @@ export class Batcher {
   #owner(decision: BlockDecision): Owner {
     const known = decision.kind === 'leaves' ? decision.target.leaves : (decision.known?.leaves ?? null)
     const leaves = known ?? Buffer.from(this.#zeros.leaves(decision.firstBlock))
-    return { decision, leaves, changed: known === null, sentLeaves: false }
+    const changed = known === null || (decision.kind === 'leaves' && decision.digest === null)
+    return { decision, leaves, changed, sentLeaves: false }
   }
 
   /**
@@ -174,11 +185,29 @@ export class Batcher {
     batch.payload = buffer.subarray(0, bytes)
     batch.leaves = Buffer.allocUnsafe(leafCount * this.#digester.digestBytes)
     batch.zeroLeaves = new Uint8Array(leafCount)
-    const { payload, leaves, zeroLeaves } = batch
-    const reading = endpoint.readDigested(ranges, this.#digester, payload, leaves, zeroLeaves)
+    const reading = this.#readRanges(batch, ranges, endpoint)
     batch.reading = compressor === null ? reading : this.#pack(batch, reading, compressor)
     batch.reading.catch(() => undefined) // awaited by the sender, in order
     return batch.reading
+  }
+
+  async #readRanges(batch: Batch, ranges: readonly Range[], endpoint: Endpoint): Promise<void> {
+    const { payload, leaves, zeroLeaves } = batch
+    if (this.#rescue !== null) {
+      batch.bad = await this.#rescue.readDigested(ranges, payload, leaves, zeroLeaves)
+      return
+    }
+    try {
+      await endpoint.readDigested(ranges, this.#digester, payload, leaves, zeroLeaves)
+    } catch (error) {
+      throw await placed(error, ranges, endpoint, () => this.#isEnded)
+    }
+  }
+
+  /** The pass has failed: nothing is looked for any more. */
+  end(): void {
+    this.#isEnded = true
+    this.#rescue?.end()
   }
 
   async #pack(batch: Batch, reading: Promise<void>, compressor: Compressor): Promise<void> {
@@ -208,15 +237,21 @@ export class Batcher {
         continue
       }
       const leafCount = Math.ceil(range.length / leafBytes)
+      const { bad } = batch
+      if (bad !== null) this.#keepTheirs(owner, range, bad, batch.leaves, leafAt, leafCount)
       this.#patch(owner, range, batch.leaves, leafAt, leafCount)
       const dropZeros = owner.decision.kind === 'fill'
       for (let leaf = 0; leaf < leafCount;) {
-        const isZero = batch.zeroLeaves[leafAt + leaf] === 1
-        const end = nextOf(batch.zeroLeaves, isZero ? 0 : 1, leafAt + leaf, leafAt + leafCount) - leafAt
+        const from = leafAt + leaf
+        const isBad = bad?.[from] === 1
+        const badEnd =
+          bad === null ? leafAt + leafCount : nextOf(bad, isBad ? 0 : 1, from, leafAt + leafCount)
+        const isZero = batch.zeroLeaves[from] === 1
+        const end = (isBad ? badEnd : nextOf(batch.zeroLeaves, isZero ? 0 : 1, from, badEnd)) - leafAt
         const offset = range.offset + leaf * leafBytes
         const length = Math.min((end - leaf) * leafBytes, range.offset + range.length - offset)
         leaf = end
-        if (!isZero || !dropZeros) {
+        if (!isBad && (!isZero || !dropZeros)) {
           owner.sentLeaves = true
           append(records, isZero ? 'zero' : 'data', offset, length)
           if (!isZero) appendPart(parts, batch.payload, payloadAt, length)
@@ -242,6 +277,27 @@ export class Batcher {
     })
   }
 
+  /** In place of bad leaves the digests of what the destination has there, since it keeps that. */
+  #keepTheirs(
+    { decision }: Owner,
+    range: Range,
+    bad: Uint8Array,
+    leaves: Buffer,
+    leafAt: number,
+    leafCount: number,
+  ): void {
+    const { digestBytes } = this.#digester
+    const { blockBytes, leafBytes } = this.#geometry
+    const theirs =
+      decision.kind === 'leaves' ? decision.target.theirs : this.#zeros.leaves(decision.firstBlock)
+    const firstLeaf = (range.offset - decision.firstBlock * blockBytes) / leafBytes
+    for (let leaf = 0; leaf < leafCount; leaf += 1) {
+      if (bad[leafAt + leaf] !== 1) continue
+      const from = (firstLeaf + leaf) * digestBytes
+      theirs?.copy(leaves, (leafAt + leaf) * digestBytes, from, from + digestBytes)
+    }
+  }
+
   #patch(owner: Owner, range: Range, source: Buffer, leafAt: number, leafCount: number): void {
     const { digestBytes } = this.#digester
     const { blockBytes, leafBytes } = this.#geometry
@@ -251,60 +307,5 @@ export class Batcher {
     if (owner.leaves.compare(source, from, end, at, at + end - from) === 0) return
     source.copy(owner.leaves, at, from, end)
     owner.changed = true
-  }
-}
-
-/** Leaves of a block that go out, as runs in order: to be read, or known zeros that the destination does not have. */
-function* leafRuns(
-  decision: BlockDecision,
-  geometry: PassGeometry,
-): Generator<{ kind: 'read' | 'zero'; firstLeaf: number; endLeaf: number }> {
-  const leafCount = geometry.leafCount(decision.firstBlock)
-  const isFill = decision.kind === 'fill'
-  const zeroLeaves = isFill ? (decision.known?.zeroLeaves ?? null) : decision.zeroLeaves
-  const different = isFill ? null : decision.target.different
-  for (let leaf = 0; leaf < leafCount;) {
-    // Of a block that is all zeros there, every leaf differs; searched for in one call, since there are millions.
-    const firstLeaf = different === null ? leaf : nextOf(different, 1, leaf, leafCount)
-    const differentEnd = different === null ? leafCount : nextOf(different, 0, firstLeaf, leafCount)
-    for (leaf = firstLeaf; leaf < differentEnd;) {
-      const isZero = zeroLeaves?.[leaf] === 1
-      const endLeaf =
-        zeroLeaves === null ? differentEnd : nextOf(zeroLeaves, isZero ? 0 : 1, leaf, differentEnd)
-      if (!isZero) yield { kind: 'read', firstLeaf: leaf, endLeaf }
-      else if (!isFill) yield { kind: 'zero', firstLeaf: leaf, endLeaf }
-      leaf = endLeaf
-    }
-  }
-}
-
-/** Where `value` comes next from `from` on; `end` where it does not come before that. */
-function nextOf(flags: Uint8Array, value: 0 | 1, from: number, end: number): number {
-  const at = flags.indexOf(value, from)
-  return at === -1 || at > end ? end : at
-}
-
-/** Adds to the last record where it continues it. */
-function append(records: DataRecord[], kind: 'data' | 'zero', offset: number, length: number): void {
-  const last = records.at(-1)
-  if (
-    last !== undefined &&
-    last.kind === kind &&
-    last.offset + last.length === offset &&
-    last.length + length <= MAX_ZERO_RECORD_BYTES
-  ) {
-    last.length += length
-  } else {
-    records.push({ kind, offset, length })
-  }
-}
-
-/** Adds [at, at + length) of `payload`, growing the last part where it continues it. */
-function appendPart(parts: Uint8Array[], payload: Uint8Array, at: number, length: number): void {
-  const last = parts.at(-1)
-  if (last !== undefined && last.byteOffset + last.length === payload.byteOffset + at) {
-    parts[parts.length - 1] = payload.subarray(at - last.length, at + length)
-  } else {
-    parts.push(payload.subarray(at, at + length))
   }
 }

@@ -2,11 +2,12 @@
 // Sends nothing but questions; never reads the disk itself.
 
 import type { Digester } from '../digest/digester.js'
+import type { ZeroDigests } from '../digest/zero.js'
 import type { WireRun } from '../wire/bodies.js'
 import { protocolError } from '../wire/frame.js'
 import type { PassGeometry } from './geometry.js'
 import { RefinedBlock, type Refiner } from './refiner.js'
-import type { DataRun, Run } from './scan.js'
+import type { DamagedRun, DataRun, Run } from './scan.js'
 
 /** What happens to a run of blocks (or one block). */
 export type Decision =
@@ -19,7 +20,8 @@ export type Decision =
       kind: 'leaves'
       firstBlock: number
       blockCount: 1
-      digest: Buffer
+      /** Null where it depends on what the destination keeps in place of bad leaves. */
+      digest: Buffer | null
       zeroLeaves: Uint8Array
       target: RefinedBlock
     }
@@ -33,7 +35,7 @@ export type Decision =
 
 /** Bytes of leaf digests a decision keeps alive. */
 export function slabBytesOf(decision: Decision): number {
-  if (decision.kind === 'leaves') return decision.target.leaves.length
+  if (decision.kind === 'leaves') return decision.target.leaves.length + (decision.target.theirs?.length ?? 0)
   return decision.kind === 'fill' ? (decision.known?.leaves.length ?? 0) : 0
 }
 
@@ -75,6 +77,7 @@ export function decide(
     if (!theyAreZero) throw protocolError('a run that was announced as zeros came as data')
     return perBlock(from, to, (block) => ({ kind: 'fill', firstBlock: block, blockCount: 1, known: null }))
   }
+  if (own.kind === 'damaged') return [context.damaged(own, theyAreZero)]
   if (theyAreZero) {
     return perBlock(from, to, (block) => ({
       kind: 'fill',
@@ -90,11 +93,46 @@ export class CompareContext {
   readonly digester: Digester
   readonly geometry: PassGeometry
   readonly refiner: Refiner
+  readonly #zeros: ZeroDigests
+  readonly #badSectors: 'stop' | 'skip'
 
-  constructor(digester: Digester, geometry: PassGeometry, refiner: Refiner) {
+  constructor(
+    digester: Digester,
+    geometry: PassGeometry,
+    refiner: Refiner,
+    zeros: ZeroDigests,
+    badSectors: 'stop' | 'skip',
+  ) {
     this.digester = digester
     this.geometry = geometry
     this.refiner = refiner
+    this.#zeros = zeros
+    this.#badSectors = badSectors
+  }
+
+  /** A block that differs from theirs, to be asked about. `bad`: leaves of it that could not be read, or null. */
+  target(block: number, leaves: Buffer, bad: Uint8Array | null): RefinedBlock {
+    const rescue = this.#badSectors === 'skip' ? { bad } : null
+    return new RefinedBlock(block, leaves, this.geometry.leafCount(block), rescue)
+  }
+
+  /** A block with bad leaves: there the destination keeps what it has, so its digests of them count. */
+  damaged({ firstBlock, leaves, zeroLeaves, bad }: DamagedRun, theyAreZero: boolean): Decision {
+    if (!theyAreZero) {
+      const target = this.target(firstBlock, leaves, bad)
+      this.refiner.ask([target])
+      return { kind: 'leaves', firstBlock, blockCount: 1, digest: null, zeroLeaves, target }
+    }
+    const { digestBytes } = this.digester
+    const zeros = this.#zeros.leaves(firstBlock)
+    bad.forEach((isBad, leaf) => {
+      if (isBad !== 1) return
+      zeros.copy(leaves, leaf * digestBytes, leaf * digestBytes, (leaf + 1) * digestBytes)
+      zeroLeaves[leaf] = 1
+    })
+    const digest = Buffer.alloc(digestBytes)
+    this.digester.digestItems(leaves, leaves.length, digest)
+    return { kind: 'fill', firstBlock, blockCount: 1, known: { digest, leaves, zeroLeaves } }
   }
 
   ownBlock(own: DataRun, block: number): { digest: Buffer; leaves: Buffer; zeroLeaves: Uint8Array } {
@@ -143,7 +181,7 @@ function compareData(
     if (sameFrom < block) decisions.push(same(sameFrom, block))
     sameFrom = block + 1
     const { digest, leaves, zeroLeaves } = context.ownBlock(own, block)
-    const target = new RefinedBlock(block, leaves, context.geometry.leafCount(block))
+    const target = context.target(block, leaves, null)
     targets.push(target)
     decisions.push({ kind: 'leaves', firstBlock: block, blockCount: 1, digest, zeroLeaves, target })
   }

@@ -1,34 +1,31 @@
 // Destination half of a pass: its own digests go out, changes come in and are written, and at the end everything is
 // flushed and the root compared. Refuses writes outside the announced disk, off the leaf grid, or out of order.
 
-import { CODEC_ID, type CodecId } from '../codec/codec.js'
-import { decompress } from '../codec/open.js'
+import { CODEC_ID } from '../codec/codec.js'
 import type { Digester, Range } from '../digest/digester.js'
 import { Root, SECTION_BYTES } from '../digest/root.js'
 import { ZeroDigests } from '../digest/zero.js'
 import type { Endpoint } from '../endpoint/endpoint.js'
 import { SyncError, toSyncError } from '../errors.js'
-import type { DataRecord, RefineItem, RefineLevel, WireRun } from '../wire/bodies.js'
-import { decodeData, decodeMark, decodeRefine, encodeDetail, encodeDigests } from '../wire/bodies.js'
+import type { NativeCore } from '../native.js'
+import type { Preserver } from '../undo/preserver.js'
+import type { VerifyChoice } from '../options.js'
+import type { RefineItem, RefineLevel } from '../wire/bodies.js'
+import { decodeData, decodeMark, decodeRefine, encodeDetail } from '../wire/bodies.js'
 import type { Channel } from '../wire/channel.js'
 import { WINDOW_BYTES } from '../wire/channel.js'
 import type { FinishMessage } from '../wire/control.js'
-import { decodeFinish, encodeControl } from '../wire/control.js'
+import { decodeFinish, encodeFinished } from '../wire/control.js'
 import type { Frame } from '../wire/frame.js'
 import { FRAME, frameName, MAX_SLAB_BYTES, protocolError } from '../wire/frame.js'
-import { BoundedQueue, Window } from '../wire/queue.js'
+import { Announcer } from './announcer.js'
 import { PassGeometry } from './geometry.js'
+import { ReadBack, readBackDigester } from './read-back.js'
 import { Retained } from './retained.js'
-import { type Run, Scan } from './scan.js'
+import { Scan } from './scan.js'
+import { Writer } from './writer.js'
+import type { RangeSink } from './written-ranges.js'
 
-/** Leaf digests kept for blocks the source has not decided: 4 GiB of disk in 4 KiB leaves. */
-const RETAINED_BYTES = 16 << 20
-/** Frames being written at once: a disk wants a queue, and one write must not wait for the next frame to come. */
-const WRITE_DEPTH = 4
-/** Runs put into one digests frame when many small ones are ready. */
-const MAX_RUNS_PER_FRAME = 64
-/** Digests of one frame: room for a whole span in the smallest blocks. */
-const DIGESTS_FRAME_BYTES = 128 << 10
 /** Answers in line for a source that asks and does not read. */
 const MAX_BACKLOG_BYTES = 4 * WINDOW_BYTES
 
@@ -50,6 +47,17 @@ export type DestinationPass = Readonly<{
   range: Range
   /** What to call this disk in messages. */
   operand: string
+  /**
+   * `written`: what a pass wrote is read back after its flush; `all`: a pass that compares reads from the device. Absent is
+   * neither. `native` is for the digester that it takes.
+   */
+  verify?: Readonly<{ what: VerifyChoice; native: NativeCore | null }>
+  /** Keeps the old content of what is written; the pass closes it. Absent is nobody. */
+  preserver?: Preserver | null
+  /** Nothing is written before this resolves. */
+  permitted?: Promise<unknown>
+  /** Told of what arrived to be written. */
+  onWritten?: RangeSink
   onProgress?: (progress: DestinationProgress) => void
 }>
 
@@ -59,6 +67,10 @@ export type DestinationResult = Readonly<{
   sections: Buffer
   sourceSays: FinishMessage
   readBytes: number
+  /** Written, read back and found equal; null where that was not asked for. */
+  verifiedBytes: number | null
+  /** Journal with the old content of what was written. */
+  undoBytes: number
 }>
 
 /**
@@ -66,90 +78,78 @@ export type DestinationResult = Readonly<{
  * more, and what had been written is flushed.
  */
 export async function runDestination(pass: DestinationPass): Promise<DestinationResult> {
-  return await new DestinationRun(pass).run()
+  // what is compared is what the device has, where that is the question
+  const { what = 'none', native = null } = pass.verify ?? {}
+  using _device = what === 'all' ? await pass.endpoint.readFromDevice() : null
+  const isReadBack = what === 'written' && pass.mode === 'write'
+  const digester = isReadBack ? await readBackDigester(pass.digester.parameters, native) : null
+  try {
+    return await new DestinationRun(pass, digester).run()
+  } finally {
+    await pass.preserver?.close()
+  }
 }
-
-/** A data frame that was checked and digested. */
-type Arrived = Readonly<{
-  frame: Frame
-  records: readonly DataRecord[]
-  payload: Buffer
-  /** What of #unpacked it holds. */
-  unpackedBytes: number
-}>
 
 class DestinationRun {
   readonly #pass: DestinationPass
   readonly #geometry: PassGeometry
   readonly #root: Root
   readonly #retained: Retained
-  readonly #retention = new Window(Number.MAX_SAFE_INTEGER, RETAINED_BYTES)
-  /** Credit counts what crossed the wire; what came compressed takes more here until it is written. */
-  readonly #unpacked = new Window(Number.MAX_SAFE_INTEGER, WINDOW_BYTES)
   readonly #scan: Scan
-  readonly #writes = new BoundedQueue<Arrived>(Number.MAX_SAFE_INTEGER)
-  #written = false
-  /** Data frames accepted and not written yet. */
-  #writing = 0
+  readonly #announcer: Announcer
+  readonly #writer: Writer
+  /** Of what is to be verified; null where nothing is. */
+  readonly #readBack: ReadBack | null
   #lastEnd: number
-  /** The source ended before the end of the range: what was announced behind that is not wanted any more. */
-  #isCut = false
-  #markedBlock = 0
+  #markedBlock: number
   #receivedBytes = 0
+  /** Blocks and groups whose digests were asked for. */
+  #askedItems = 0
 
-  constructor(pass: DestinationPass) {
-    const { digester, endpoint, range } = pass
+  constructor(pass: DestinationPass, readBackDigester: Digester | null) {
+    const { channel, disk, digester, endpoint, range } = pass
     const zeros = new ZeroDigests(digester, range.offset + range.length)
     this.#pass = pass
     this.#geometry = new PassGeometry(digester.parameters.geometry, range)
     this.#lastEnd = range.offset
+    this.#markedBlock = this.#geometry.firstBlock
+    this.#readBack = readBackDigester === null ? null : new ReadBack(endpoint, readBackDigester, pass.operand)
     this.#root = new Root(digester, zeros, range)
     this.#retained = new Retained(digester, this.#geometry, zeros, this.#root)
     this.#scan = new Scan(endpoint, digester, range)
+    this.#announcer = new Announcer(channel, disk, this.#scan, this.#retained)
+    this.#writer = new Writer(channel, endpoint, pass, (block) => this.#report(block ?? this.#markedBlock))
   }
 
   async run(): Promise<DestinationResult> {
-    const announcing = this.#announce()
-    const writing = this.#write()
+    const announcing = this.#announcer.run()
+    const writing = this.#writer.run()
     // Each of the three fails the others; the first error is the one that counts.
     let first: { error: unknown } | null = null
     const failAll = (error: unknown): void => {
       if (first !== null) return
       first = { error }
-      this.#retention.fail(error)
-      this.#unpacked.fail(error)
-      this.#writes.fail(error)
+      this.#announcer.fail(error)
+      this.#writer.fail(error)
       this.#pass.channel.fail(toSyncError(error))
     }
     announcing.catch(failAll)
     writing.catch(failAll)
     try {
       const sourceSays = await this.#receive()
-      if (sourceSays.endBlock < this.#geometry.endBlock) await this.#cut()
+      if (sourceSays.endBlock < this.#geometry.endBlock) await this.#announcer.cut()
       await announcing
-      this.#writes.end()
+      this.#writer.end()
       await writing
-      if (this.#pass.mode === 'write') await this.#pass.endpoint.flush()
+      if (this.#pass.mode === 'write') await this.#writer.flush()
+      await this.#readBack?.check()
       this.#report(this.#root.blocks)
       return this.#finish(sourceSays)
     } catch (error) {
       failAll(error)
       await this.#scan.stop()
       await Promise.allSettled([announcing, writing])
-      throw await this.#flushed((first as { error: unknown } | null)?.error ?? error)
-    }
-  }
-
-  /** Flushes what was written before the pass failed with `error`; what to throw then. */
-  async #flushed(error: unknown): Promise<unknown> {
-    if (!this.#written) return error
-    try {
-      await this.#pass.endpoint.flush()
-      return error
-    } catch (flushError) {
-      // A disk that failed already says more; whatever else ended the pass must not hide that this did not reach the disk.
-      if (error instanceof SyncError && error.code.startsWith('destination/')) return error
-      return flushError
+      throw await this.#writer.flushAfter((first as { error: unknown } | null)?.error ?? error)
     }
   }
 
@@ -167,64 +167,14 @@ class DestinationRun {
         },
       )
     }
-    channel.post(FRAME.finished, disk, encodeControl({ root, readBytes: this.#scan.readBytes }))
-    return { root, sections, sourceSays, readBytes: this.#scan.readBytes }
-  }
-
-  async #cut(): Promise<void> {
-    this.#isCut = true
-    this.#retention.fail(new Error('the pass was cut short'))
-    await this.#scan.stop()
-  }
-
-  /** Own runs, as they are ready, to the source; what it has not decided is kept within RETAINED_BYTES. */
-  async #announce(): Promise<void> {
-    try {
-      await this.#announceAll()
-    } catch (error) {
-      if (!this.#isCut) throw error
+    const said = {
+      root,
+      readBytes: this.#scan.readBytes,
+      verifiedBytes: this.#readBack?.bytes ?? null,
+      undoBytes: this.#pass.preserver?.bytes ?? 0,
     }
-  }
-
-  async #announceAll(): Promise<void> {
-    const { channel, disk } = this.#pass
-    for await (const runs of this.#batches()) {
-      const [first] = runs
-      if (first === undefined) continue
-      for (const run of runs) {
-        await this.#retention.reserve(Retained.weightBytesOf(run))
-        this.#retained.add(run)
-      }
-      await channel.send(FRAME.digests, disk, encodeDigests(first.firstBlock, runs.map(wireRun)))
-    }
-  }
-
-  /** Runs that are ready together, as many as go into one frame. */
-  async *#batches(): AsyncGenerator<Run[]> {
-    let batch: Run[] = []
-    let digestsBytes = 0
-    let weightBytes = 0
-    for (let run = await this.#scan.next(); run !== undefined; run = await this.#scan.next()) {
-      const runBytes = run.kind === 'data' ? run.digests.blocks.length : 0
-      const isFull = batch.length === MAX_RUNS_PER_FRAME || digestsBytes + runBytes > DIGESTS_FRAME_BYTES
-      // A frame's runs are reserved before it is sent: more than the retention holds would wait for itself.
-      if (isFull || weightBytes + Retained.weightBytesOf(run) > RETAINED_BYTES) {
-        yield batch
-        batch = []
-        digestsBytes = 0
-        weightBytes = 0
-      }
-      batch.push(run)
-      digestsBytes += runBytes
-      weightBytes += Retained.weightBytesOf(run)
-      if (this.#scan.ready === 0) {
-        yield batch
-        batch = []
-        digestsBytes = 0
-        weightBytes = 0
-      }
-    }
-    if (batch.length > 0) yield batch
+    channel.post(FRAME.finished, disk, encodeFinished(said))
+    return { ...said, sections, sourceSays }
   }
 
   async #receive(): Promise<FinishMessage> {
@@ -252,9 +202,9 @@ class DestinationRun {
   }
 
   #mark(block: number): void {
-    this.#retention.restore(0, this.#retained.decide(block))
+    this.#announcer.decided(this.#retained.decide(block))
     this.#markedBlock = block
-    if (this.#writing === 0) this.#report(block)
+    if (this.#writer.isIdle) this.#report(block)
   }
 
   #answer({ level, items }: { level: RefineLevel; items: readonly RefineItem[] }): void {
@@ -268,6 +218,9 @@ class DestinationRun {
       if (weightBytes > MAX_SLAB_BYTES) throw protocolError('more details asked for than fit into one frame')
       return slab
     })
+    // Each block and each group once: who asks on would be answered for ever.
+    this.#askedItems += items.length
+    if (this.#askedItems > this.#geometry.itemCount) throw protocolError('details asked for more than once')
     channel.post(FRAME.detail, disk, ...encodeDetail(level, items.length, slabs))
   }
 
@@ -277,7 +230,7 @@ class DestinationRun {
     const { endBytes, leafBytes } = this.#geometry
     const { records, codec, payload: packed, rawBytes } = decodeData(frame.body)
     // What comes behind it waits: marks count on what was digested before them.
-    const payload = codec === CODEC_ID.none ? packed : await this.#unpack(codec, packed, rawBytes)
+    const payload = codec === CODEC_ID.none ? packed : await this.#writer.unpack(codec, packed, rawBytes)
     let payloadAt = 0
     for (const { kind, offset, length } of records) {
       const end = offset + length
@@ -293,14 +246,19 @@ class DestinationRun {
       )
       if (kind === 'data') payloadAt += length
     }
+    this.#pass.onWritten?.(records)
+    this.#readBack?.add(records, payload)
     this.#receivedBytes += payload.length
-    this.#writing += 1
-    this.#writes.put({ frame, records, payload, unpackedBytes: codec === CODEC_ID.none ? 0 : rawBytes })
+    const unpackedBytes = codec === CODEC_ID.none ? 0 : rawBytes
+    this.#writer.put({ frame, records, payload, unpackedBytes, markedBlock: this.#markedBlock })
+    if (this.#readBack?.isFull === true) await this.#readBackNow(this.#readBack)
   }
 
-  async #unpack(codec: Exclude<CodecId, 0>, packed: Buffer, rawBytes: number): Promise<Buffer> {
-    await this.#unpacked.reserve(rawBytes)
-    return await decompress(codec, packed, rawBytes)
+  /** So much was written that no more of it is to be remembered: it is read back before the pass goes on. */
+  async #readBackNow(readBack: ReadBack): Promise<void> {
+    await this.#writer.settled()
+    await this.#writer.flush()
+    await readBack.check()
   }
 
   #report(block: number): void {
@@ -311,41 +269,4 @@ class DestinationRun {
       ...counts,
     })
   }
-
-  /** Several frames are being written at once (they never overlap); their credit goes back in order. */
-  async #write(): Promise<void> {
-    const underWay: (Arrived & { writing: Promise<void> })[] = []
-    try {
-      for (let next = await this.#writes.shift(); next !== undefined; next = await this.#writes.shift()) {
-        const writing = this.#writeRecords(next)
-        writing.catch(() => undefined) // awaited below, in order
-        underWay.push({ ...next, writing })
-        while (underWay.length >= WRITE_DEPTH || (underWay.length > 0 && this.#writes.ready === 0)) {
-          const oldest = underWay.shift()
-          if (oldest === undefined) break
-          await oldest.writing
-          this.#pass.channel.release(oldest.frame)
-          if (oldest.unpackedBytes > 0) this.#unpacked.restore(1, oldest.unpackedBytes)
-          this.#writing -= 1
-        }
-        if (this.#writing === 0) this.#report(this.#markedBlock)
-      }
-    } finally {
-      await Promise.allSettled(underWay.map(({ writing }) => writing))
-    }
-  }
-
-  async #writeRecords({ records, payload }: Arrived): Promise<void> {
-    const { endpoint } = this.#pass
-    const ranges = records.filter((record) => record.kind === 'data')
-    this.#written = true
-    if (ranges.length > 0) await endpoint.write(ranges, payload)
-    const zeros = records.filter((record) => record.kind === 'zero')
-    if (zeros.length > 0) await endpoint.zero(zeros)
-  }
-}
-
-function wireRun(run: Run): WireRun {
-  if (run.kind === 'data') return { kind: 'data', blockCount: run.blockCount, blocks: run.digests.blocks }
-  return { kind: run.kind === 'hole' ? 'hole' : 'zero', blockCount: run.blockCount }
 }

@@ -4,12 +4,16 @@
 import type { Compression } from '../codec/codec.js'
 import type { Digester, Range } from '../digest/digester.js'
 import { rootOf, SECTION_BYTES } from '../digest/root.js'
-import type { Endpoint, EndpointInfo } from '../endpoint/endpoint.js'
+import type { Endpoint } from '../endpoint/endpoint.js'
 import { isSameDisk } from '../endpoint/endpoint.js'
 import { SyncError } from '../errors.js'
 import type { AgreedSize } from '../guard/pair.js'
-import type { SyncOptions } from '../options.js'
-import type { FinishMessage, StartMessage } from '../wire/control.js'
+import type { NativeCore } from '../native.js'
+import type { SyncOptions, VerifyChoice } from '../options.js'
+import type { PairKeeper } from '../state/pair-keeper.js'
+import type { KnownDisk, PairStart } from '../state/record.js'
+import type { DiskUndo } from '../undo/journal.js'
+import type { FinishMessage, OpenedMessage, StartMessage } from '../wire/control.js'
 import { encodeStart } from '../wire/control.js'
 import { FRAME, protocolError } from '../wire/frame.js'
 import { openCompressor } from './compression.js'
@@ -18,10 +22,11 @@ import type { Lane, Lanes } from './lanes.js'
 import type { DiskMeter, PartMeter } from './meter.js'
 import type { DiskPair } from './report.js'
 import type { Scan } from './scan.js'
-import { prepareDestination } from './serve.js'
+import { prepareDestination } from './prepare.js'
 import type { Session } from './session.js'
 import { beginSource } from './source.js'
 import type { Throttle } from '../rate/throttle.js'
+import { WrittenRanges } from './written-ranges.js'
 
 /** What a lane takes at once at most: its leaf digests are 4 MiB, so eight lanes stay small. */
 const MAX_STRIPE_BYTES = 1 << 30
@@ -31,7 +36,13 @@ export type OpenPair = Readonly<{
   disk: number
   pair: DiskPair
   near: Endpoint
-  far: EndpointInfo
+  /** What is known of the near disk; that of the far one is in `far`. */
+  known: KnownDisk | null
+  /** Keeps the record of the near disk. */
+  keeper: PairKeeper
+  /** Keeps the old content of a near destination, or makes a journal void; null where there is none. */
+  undo: DiskUndo | null
+  far: OpenedMessage
   size: AgreedSize
   meter: DiskMeter
 }>
@@ -50,6 +61,11 @@ export type DiskRunContext = Readonly<{
   invitation: () => Promise<string>
   /** A scan of this disk that was started early, with the same digester, or null. */
   scan: Scan | null
+  native: NativeCore | null
+  /** Read back from the device of the destination: by a pass that writes what it wrote, by one that compares everything. */
+  verify: VerifyChoice
+  /** What the destination is marked with before it is written, or null. */
+  pair: PairStart | null
 }>
 
 /** A pass under way. `limitTo` is that of SourceHandle, wherever the source is. */
@@ -66,6 +82,7 @@ class DiskRun {
   readonly #blockBytes: number
   readonly #sections: Buffer
   readonly #firstPart: PartMeter
+  readonly #written = new WrittenRanges()
   /** Where the stripes begin that further lanes took. */
   #tailBytes: number
   /** Bytes whose sections are in. */
@@ -74,6 +91,8 @@ class DiskRun {
   /** The source's root where one pass went over the whole disk. */
   #wholeRoot: string | null = null
   #taking: Promise<unknown> = Promise.resolve()
+  /** Nothing is written before this. */
+  #marking: Promise<unknown> = Promise.resolve()
 
   constructor(open: OpenPair, context: DiskRunContext) {
     const { lengthBytes } = open.size
@@ -81,7 +100,7 @@ class DiskRun {
     this.#context = context
     this.#blockBytes = context.digester.parameters.geometry.blockBytes
     this.#sections = Buffer.alloc(Math.ceil(lengthBytes / SECTION_BYTES) * 32)
-    this.#firstPart = open.meter.part()
+    this.#firstPart = open.meter.part(1)
     this.#tailBytes = lengthBytes
   }
 
@@ -89,7 +108,10 @@ class DiskRun {
     const { meter, near, size } = this.#open
     const { lanes, push, digester, scan } = this.#context
     const whole = { offset: 0, length: size.lengthBytes }
-    if (!push) await prepareDestination(near, this.#start(whole))
+    if (!push) {
+      this.#marking = this.#mark()
+      await prepareDestination(near, this.#start(whole), this.#marking)
+    }
     meter.started(lanes.channels, digester)
     const first = await this.#begin(session, whole, this.#firstPart, scan)
     if (this.#mode === 'write')
@@ -98,7 +120,17 @@ class DiskRun {
     await lanes.finish()
     if (this.#joinedBytes !== size.lengthBytes)
       throw protocolError(`a pass ended after ${this.#joinedBytes} of ${size.lengthBytes} bytes`)
-    meter.finished(this.#wholeRoot ?? rootOf(digester.parameters, whole, this.#sections), this.#isEqual)
+    meter.finished(this.#wholeRoot ?? rootOf(digester.parameters, whole, this.#sections), this.#isEqual, {
+      sections: this.#sections,
+      written: this.#written.summary(),
+    })
+  }
+
+  /** A near destination is marked here; a far one, when it is told to start. */
+  async #mark(): Promise<void> {
+    if (this.#mode === 'write') await this.#open.undo?.begin()
+    const { pair } = this.#context
+    if (pair !== null) await this.#open.keeper.begin(pair)
   }
 
   get #mode(): 'write' | 'compare' {
@@ -118,6 +150,10 @@ class DiskRun {
       seed,
       bytesPerSecond: push ? null : farBytesPerSecond(),
       compression: push ? null : compression,
+      verify: this.#context.verify,
+      badSectors: push ? 'stop' : this.#badSectors,
+      // once, before the first pass writes; further lanes come after that
+      pair: push && offset === 0 ? this.#context.pair : null,
     }
   }
 
@@ -126,17 +162,32 @@ class DiskRun {
     const { disk, near, pair } = this.#open
     const { channel } = session
     channel.post(FRAME.start, disk, encodeStart(this.#start(range)))
-    const pass = { channel, disk, endpoint: near, digester, mode: this.#mode, range } as const
+    const onWritten = this.#written.sink()
+    const pass = { channel, disk, endpoint: near, digester, mode: this.#mode, range, onWritten } as const
     if (push) {
       const compressor = await openCompressor(compression, throttle)
-      const source = beginSource({ ...pass, scan, throttle, compressor, onProgress: part.sourceProgress })
+      const source = beginSource({
+        ...pass,
+        scan,
+        throttle,
+        compressor,
+        badSectors: this.#badSectors,
+        onProgress: part.sourceProgress,
+      })
       const done = source.done.then(({ said, destination, sections }) =>
         this.#join(range, part, said, destination, sections),
       )
       return { done, limitTo: async (block) => source.limitTo(block) }
     }
     const operand = pair.destination.typed
-    const done = runDestination({ ...pass, operand, onProgress: part.destinationProgress }).then(
+    const verify = { what: this.#context.verify, native: this.#context.native }
+    const permitted = this.#marking
+    const preserver =
+      this.#mode === 'write'
+        ? (this.#open.undo?.preserver(near, digester.parameters.geometry.leafBytes) ?? null)
+        : null
+    const onProgress = part.destinationProgress
+    const done = runDestination({ ...pass, operand, verify, permitted, preserver, onProgress }).then(
       ({ sourceSays, sections, ...destination }) =>
         this.#join(range, part, sourceSays, destination, sections),
     )
@@ -147,21 +198,51 @@ class DiskRun {
     { offset, length }: Range,
     part: PartMeter,
     said: FinishMessage,
-    destination: { root: string; readBytes: number },
+    destination: { root: string; readBytes: number; verifiedBytes: number | null; undoBytes: number },
     sections: Buffer,
   ): void {
     const endBytes = Math.min(said.endBlock * this.#blockBytes, offset + length)
     part.finished(said, destination.readBytes, endBytes - offset)
+    if (this.#mode === 'write') this.#checkVerified(destination.verifiedBytes)
+    this.#open.meter.compared(said.differing)
+    this.#checkUnreadable(said.unreadable, offset, endBytes)
+    this.#open.meter.unread(said.unreadable)
+    this.#open.meter.keptBytes(destination.undoBytes)
     sections.copy(this.#sections, (offset / SECTION_BYTES) * 32)
     this.#joinedBytes += endBytes - offset
     this.#isEqual &&= said.root === destination.root
     if (endBytes - offset === this.#open.size.lengthBytes) this.#wholeRoot = said.root
   }
 
+  get #badSectors(): 'stop' | 'skip' {
+    return this.#context.options.rescue === null ? 'stop' : 'skip'
+  }
+
+  /** A map is made of it. */
+  #checkUnreadable(ranges: readonly Range[], fromBytes: number, endBytes: number): void {
+    if (ranges.length > 0 && this.#badSectors === 'stop')
+      throw protocolError('finish frame with unreadable ranges that were not to be skipped')
+    let at = fromBytes
+    for (const { offset, length } of ranges) {
+      if (offset < at || length === 0 || offset + length > endBytes)
+        throw protocolError(
+          `finish frame with unreadable ${offset}+${length}, out of order or outside the pass`,
+        )
+      at = offset + length
+    }
+  }
+
+  /** A far end that was asked to read back and does not say that it did has not. */
+  #checkVerified(verifiedBytes: number | null): void {
+    if (this.#context.verify === 'none') return
+    if (verifiedBytes === null) throw protocolError('finished frame without what was verified')
+    this.#open.meter.verified('written', verifiedBytes)
+  }
+
   /** A further lane: stripe after stripe, until it meets the first one. */
-  async #workOn({ session }: Lane, first: Pass): Promise<void> {
+  async #workOn({ session, number }: Lane, first: Pass): Promise<void> {
     for (let range = await this.#take(first); range !== null; range = await this.#take(first)) {
-      const pass = await this.#begin(session, range, this.#open.meter.part(), null)
+      const pass = await this.#begin(session, range, this.#open.meter.part(number), null)
       await pass.done
     }
   }
@@ -177,9 +258,17 @@ class DiskRun {
       access: push && options.mode === 'write' ? 'write' : 'read',
       create: 'never',
       createSizeBytes: 0,
+      // one holder: the first lane was asked, and may be what others would be found to do
+      guards: 'off',
+      force: [],
+      peer: null,
       lane: push ? await invitation() : null,
+      lockWaitMs: 0,
+      undo: push && options.undo !== null ? 'keep' : 'none',
     })
     const info = await session.opened()
+    if (push && options.undo !== null && info.undo?.group !== far.undo?.group)
+      throw protocolError('opened frame without the undo journal of the first lane')
     if (isSameDisk(info.identity, far.identity)) return
     throw new SyncError(
       'guard/same-disk',

@@ -47,6 +47,11 @@ export class PassGeometry {
     return Math.ceil(this.leafCount(block) / GROUP_LEAVES)
   }
 
+  /** Blocks of the range, and groups in them: whatever there are details of. */
+  get itemCount(): number {
+    return (this.endBlock - this.firstBlock) * (1 + Math.ceil(this.leavesPerBlock / GROUP_LEAVES))
+  }
+
   /** Bytes of the range done when everything in it below block `block` is. */
   bytesBelow(block: number): number {
     return Math.min(block * this.blockBytes, this.endBytes) - this.range.offset

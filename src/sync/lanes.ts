@@ -13,6 +13,8 @@ export type LaneNeed = 'required' | 'welcome'
 
 /** Connections being opened at once: sshd turns away at random when ten are not authenticated yet (MaxStartups). */
 const lanesAtOnce = pLimit(6)
+/** In flight to a further lane: four times what ssh takes at once, and half as much waiting memory in each far process. */
+export const FURTHER_WINDOW_BYTES = 8 << 20
 
 export type Lane = Readonly<{ session: Session; number: number; need: LaneNeed }>
 
@@ -122,6 +124,7 @@ export class Lanes {
       await session[Symbol.asyncDispose]()
       return
     }
+    session.channel.narrow(FURTHER_WINDOW_BYTES)
     const lane = { session, number, need }
     this.#further.push(lane)
     this.channels.push(session.channel)
@@ -176,6 +179,7 @@ function named(error: SyncError, number: number): SyncError {
   return new SyncError(error.code, `lane ${number}: ${error.message}`, {
     ...(error.operand === null ? {} : { operand: error.operand }),
     ...(error.hint === null ? {} : { hint: error.hint }),
+    ...(error.isRetriable ? { passing: true } : {}),
     cause: error,
   })
 }

@@ -1,13 +1,14 @@
 // Counts of one disk while its pass runs, as progress events and as its report. Data only; the rate of events is bounded.
 
-import type { Digester } from '../digest/digester.js'
+import type { Digester, Range } from '../digest/digester.js'
 import type { SyncOptions } from '../options.js'
 import type { Channel } from '../wire/channel.js'
 import type { FinishMessage } from '../wire/control.js'
+import type { KeptJournal } from '../wire/kept-journal.js'
 import type { DestinationProgress } from './destination.js'
-import type { BlockCounts, DiskPair, DiskReport, RunHooks } from './report.js'
+import type { BlockCounts, DiskEvidence, DiskPair, DiskReport, RunHooks } from './report.js'
 import type { Session } from './session.js'
-import type { SourceProgress } from './source.js'
+import type { SourceProgress } from './sender.js'
 
 /** Least time between two progress events. */
 export const PROGRESS_INTERVAL_MS = 100
@@ -35,8 +36,16 @@ export class DiskMeter {
   readonly #count: number
   readonly #hooks: RunHooks
   readonly #parts: Part[] = []
+  /** Numbers of the lanes that had something to do. */
+  readonly #lanes = new Set<number>()
   #startMs = 0
+  #startedAt = new Date()
+  #ends: Pick<DiskEvidence, 'source' | 'destination' | 'stable'> | null = null
+  #far: DiskEvidence['far'] | null = null
+  readonly #isWriting: boolean
   #lastMs = 0
+  /** By how much the source was found to be longer than at the start. */
+  #grownBytes = 0
   /** Channels of the run, and what had crossed them before this disk began. */
   #channels: readonly Channel[] = []
   #wireBefore = { sent: 0, received: 0 }
@@ -46,6 +55,7 @@ export class DiskMeter {
     this.#index = index
     this.#count = count
     this.#hooks = hooks
+    this.#isWriting = options.mode === 'write'
     this.#report = {
       source: pair.source.typed,
       destination: pair.destination.typed,
@@ -67,11 +77,17 @@ export class DiskMeter {
       durationMs: 0,
       digest: null,
       verified: 'none',
+      verifiedBytes: 0,
+      undo: null,
+      unreadable: options.rescue === null ? null : { bytes: 0, ranges: [], mapfile: options.rescue },
       native: { source: false, destination: false },
       transport: 'local',
       cipher: null,
       lanes: 0,
       compression: null,
+      differing: [],
+      evidence: null,
+      pair: null,
     }
   }
 
@@ -81,7 +97,8 @@ export class DiskMeter {
     push: boolean,
     compression: DiskReport['compression'],
   ): void {
-    const { connection, far } = session
+    const { connection, far, protocol } = session
+    this.#far = { version: far.program, node: far.node, protocol }
     this.#report.transport = connection.kind
     this.#report.cipher = connection.cipher
     this.#report.compression = compression
@@ -91,7 +108,13 @@ export class DiskMeter {
   }
 
   /** `lengthened`: the destination is made longer (by a run that writes). Made or lengthened is different, whatever it holds. */
-  opened(lengthBytes: number, created: boolean, lengthened: boolean): void {
+  opened(
+    lengthBytes: number,
+    created: boolean,
+    lengthened: boolean,
+    ends: Pick<DiskEvidence, 'source' | 'destination' | 'stable'>,
+  ): void {
+    this.#ends = ends
     this.#report.sizeBytes = lengthBytes
     this.#report.totalBlocks = Math.ceil(lengthBytes / this.#report.blockBytes)
     this.#report.created = created
@@ -103,6 +126,7 @@ export class DiskMeter {
     const { algorithm, seed, geometry } = digester.parameters
     this.#channels = channels
     this.#startMs = performance.now()
+    this.#startedAt = new Date()
     // The first disk also answers for what the session cost before it.
     if (this.#index > 0) this.#wireBefore = this.#wireBytes()
     this.#report.state = 'partial'
@@ -114,8 +138,9 @@ export class DiskMeter {
     return this.#parts.reduce((sum, part) => sum + part.doneBytes, 0)
   }
 
-  /** For one more pass over a part of the disk. */
-  part(): PartMeter {
+  /** For one more pass over a part of the disk, by the lane of that number. */
+  part(lane: number): PartMeter {
+    this.#lanes.add(lane)
     const part: Part = {
       doneBytes: 0,
       sameBlocks: 0,
@@ -145,6 +170,7 @@ export class DiskMeter {
         const { sameBlocks, differentBlocks, zeroBlocks, skippedBlocks, sentBytes, zeroedBytes } = said
         const counts = { sameBlocks, differentBlocks, zeroBlocks, skippedBlocks, sentBytes, zeroedBytes }
         const readBytes = { source: said.readBytes, destination: destinationReadBytes }
+        this.#grownBytes = Math.max(this.#grownBytes, said.grownBytes)
         Object.assign(part, counts, { readBytes, doneBytes: rangeBytes })
         this.#advance()
       },
@@ -153,13 +179,70 @@ export class DiskMeter {
   }
 
   /** All parts are done: `root` is the source's over the whole disk, `equal` whether the destination has the same. */
-  finished(root: string, isEqual: boolean): void {
+  finished(root: string, isEqual: boolean, made: Pick<DiskEvidence, 'sections' | 'written'>): void {
+    if (this.#grownBytes > 0)
+      this.#hooks.onWarning?.(
+        `the source ${this.#report.source} has grown by ${this.#grownBytes} bytes while it was read; what came to it was not compared: run again`,
+      )
+    if (this.#ends !== null && this.#far !== null) {
+      const flushedAt = this.#isWriting ? new Date() : null
+      this.#report.evidence = {
+        ...this.#ends,
+        far: this.#far,
+        startedAt: this.#startedAt,
+        flushedAt,
+        ...made,
+      }
+    }
     const report = this.#report
     this.#sum()
     report.state = 'done'
     report.different ||= report.differentBlocks + report.zeroBlocks > 0 || !isEqual
     report.digest = this.#digest === null ? null : { ...this.#digest, root }
     this.#emit()
+  }
+
+  /** Both ends have a record of it. */
+  recorded(pair: NonNullable<DiskReport['pair']>): void {
+    this.#report.pair = pair
+  }
+
+  /** What was read back and found equal; after `written`, `all` says it of the whole disk. */
+  verified(what: 'written' | 'all', bytes: number): void {
+    this.#report.verified = what
+    this.#report.verifiedBytes += bytes
+  }
+
+  /** Its old content is kept there. */
+  kept({ group, path }: Pick<KeptJournal, 'group' | 'path'>): void {
+    this.#report.undo = { group, path, bytes: 0 }
+  }
+
+  /** Journal that a pass wrote. */
+  keptBytes(bytes: number): void {
+    const { undo } = this.#report
+    if (undo !== null) this.#report.undo = { ...undo, bytes: undo.bytes + bytes }
+  }
+
+  /** What a pass could not read of the source. */
+  unread(found: readonly Range[]): void {
+    const { unreadable } = this.#report
+    if (unreadable === null || found.length === 0) return
+    const ranges: Range[] = []
+    for (const { offset, length } of [...unreadable.ranges, ...found].toSorted(
+      (a, b) => a.offset - b.offset,
+    )) {
+      const last = ranges.at(-1)
+      if (last !== undefined && last.offset + last.length === offset) last.length += length
+      else ranges.push({ offset, length })
+    }
+    const bytes = ranges.reduce((sum, { length }) => sum + length, 0)
+    this.#report.unreadable = { ...unreadable, bytes, ranges }
+  }
+
+  /** Where a pass that only compares found differences. */
+  compared(differing: readonly Range[]): void {
+    this.#report.differing = [...this.#report.differing, ...differing]
   }
 
   report(): DiskReport {
@@ -201,7 +284,7 @@ export class DiskMeter {
     this.#report.durationMs = Math.round(performance.now() - this.#startMs)
     this.#report.wireBytesSent = sent - this.#wireBefore.sent
     this.#report.wireBytesReceived = received - this.#wireBefore.received
-    this.#report.lanes = Math.max(this.#report.lanes, this.#channels.length)
+    this.#report.lanes = this.#lanes.size
   }
 
   #emit(): void {

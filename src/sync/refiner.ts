@@ -8,20 +8,31 @@ import type { Channel } from '../wire/channel.js'
 import { FRAME, MAX_REFINE_ITEMS, MAX_SLAB_BYTES, protocolError } from '../wire/frame.js'
 import { GROUP_LEAVES, type PassGeometry } from './geometry.js'
 
+/** What a run over bad sectors needs of a block. `bad`: one byte a leaf, 1 where it could not be read; null where all was. */
+export type RescuedBlock = Readonly<{ bad: Uint8Array | null }>
+
 /** A block that differs: its leaf digests here, and (when the answers are in) a flag for each leaf that differs. */
 export class RefinedBlock {
   readonly block: number
+  /** Those of bad leaves become the destination's, so that they do not differ. */
   readonly leaves: Buffer
   readonly different: Uint8Array
+  /** Leaves that could not be read; null is none. */
+  readonly bad: Uint8Array | null
+  /** The destination's digests of the leaves that differ, for those that cannot be read when they are to be sent; or null. */
+  readonly theirs: Buffer | null
   groupsLeft = 0
   #ready = false
   #abandoned = false
   #wake: (() => void) | null = null
 
-  constructor(block: number, leaves: Buffer, leafCount: number) {
+  /** `rescue` is null where a bad sector ends the pass. */
+  constructor(block: number, leaves: Buffer, leafCount: number, rescue: RescuedBlock | null = null) {
     this.block = block
     this.leaves = leaves
     this.different = new Uint8Array(leafCount)
+    this.bad = rescue?.bad ?? null
+    this.theirs = rescue === null ? null : Buffer.alloc(leaves.length)
   }
 
   get isReady(): boolean {
@@ -117,6 +128,10 @@ export class Refiner {
     const found: { target: RefinedBlock; group: number }[] = []
     const different = new Uint8Array(theirs.length / digestBytes)
     markDifferent(ours, theirs, digestBytes, different)
+    // the digests of its leaves are wanted, whatever they are
+    target.bad?.forEach((bad, leaf) => {
+      if (bad === 1) different[Math.floor(leaf / GROUP_LEAVES)] = 1
+    })
     for (let group = different.indexOf(1); group !== -1; group = different.indexOf(1, group + 1))
       found.push({ target, group })
     target.groupsLeft = found.length
@@ -129,6 +144,7 @@ export class Refiner {
     const first = group * GROUP_LEAVES
     const own = target.leaves.subarray(first * digestBytes, first * digestBytes + theirs.length)
     markDifferent(own, theirs, digestBytes, target.different.subarray(first))
+    if (target.theirs !== null) takeOver(target, target.theirs, first, theirs, digestBytes)
     target.groupsLeft -= 1
     if (target.groupsLeft === 0) target.settle()
   }
@@ -150,6 +166,23 @@ export class Refiner {
       const wire: RefineItem[] = part.map(({ target, group }) => ({ block: target.block, group }))
       this.#channel.post(FRAME.refine, this.#disk, encodeRefine(level, wire))
     }
+  }
+}
+
+/** Keeps the destination's digests from leaf `first` on, and makes them those of bad leaves here. */
+function takeOver(
+  target: RefinedBlock,
+  kept: Buffer,
+  first: number,
+  theirs: Buffer,
+  digestBytes: number,
+): void {
+  theirs.copy(kept, first * digestBytes)
+  if (target.bad === null) return
+  for (let leaf = first; leaf < first + theirs.length / digestBytes; leaf += 1) {
+    if (target.bad[leaf] !== 1) continue
+    kept.copy(target.leaves, leaf * digestBytes, leaf * digestBytes, (leaf + 1) * digestBytes)
+    target.different[leaf] = 0
   }
 }
 

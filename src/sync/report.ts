@@ -1,8 +1,10 @@
 // What a run tells about itself: data only, cli/ makes text of it.
 
-import type { AlgorithmName } from '../digest/digester.js'
+import type { AlgorithmName, Range } from '../digest/digester.js'
+import type { EndpointInfo, StableIdentity } from '../endpoint/endpoint.js'
 import type { SyncError } from '../errors.js'
 import type { Connection, FarSide } from '../transport/transport.js'
+import type { WrittenSummary } from './written-ranges.js'
 
 /** One end of a pair: a path here (`at.kind` local) or on a host. `typed` is the operand as the user wrote it. */
 export type Operand = Readonly<{ at: FarSide; path: string; typed: string }>
@@ -20,6 +22,21 @@ export type BlockCounts = {
   /** Holes at both ends: never read. */
   skippedBlocks: number
 }
+
+/** What a receipt says of a disk that is done, besides its report. */
+export type DiskEvidence = Readonly<{
+  source: EndpointInfo
+  destination: EndpointInfo
+  /** What they are called on the next boot, too; null where that was not asked. */
+  stable: Readonly<{ source: StableIdentity | null; destination: StableIdentity | null }>
+  far: Readonly<{ version: string; node: string; protocol: number }>
+  startedAt: Date
+  /** When the last flush of the destination was confirmed; null where nothing was to be written. */
+  flushedAt: Date | null
+  /** 32 bytes for each section of the disk. */
+  sections: Buffer
+  written: WrittenSummary
+}>
 
 export type DiskReport = BlockCounts & {
   source: string
@@ -49,7 +66,14 @@ export type DiskReport = BlockCounts & {
     blockBytes: number
     leafBytes: number
   } | null
+  /** How much was read back from the destination's device, after the flush, and found equal. */
   verified: 'none' | 'written' | 'all'
+  /** The pair that both ends keep a record of, and its runs with this one; null where none was written. */
+  pair: Readonly<{ pairId: string; generation: number }> | null
+  /** Bytes of it that this run had written. */
+  verifiedBytes: number
+  /** The journal with the destination's old content on its host, and the bytes that this run added; null where none is kept. */
+  undo: Readonly<{ group: string; path: string; bytes: number }> | null
   native: { source: boolean; destination: boolean }
   transport: 'local' | 'openssh' | 'ssh2'
   cipher: string | null
@@ -57,6 +81,12 @@ export type DiskReport = BlockCounts & {
   lanes: number
   /** The codec that was agreed on; null where nothing was to be compressed. */
   compression: string | null
+  /** What of the source could not be read, in ascending order: it was neither compared nor written. Null without `rescue`. */
+  unreadable: Readonly<{ bytes: number; ranges: readonly Range[]; mapfile: string }> | null
+  /** Where a run that only compares found differences, the first ones. */
+  differing: readonly Range[]
+  /** Known when the disk is done. */
+  evidence: DiskEvidence | null
 }
 
 /** Disks in the order they were asked for; `error` is why the run ended early, or null. */
@@ -79,6 +109,9 @@ export type Progress = Readonly<{
   elapsedMs: number
 }>
 
+/** A run whose connection failed with `error` begins again after `waitMs`: the `retry`-th time, of `retries`. */
+export type Retry = Readonly<{ retry: number; retries: number; waitMs: number; error: SyncError }>
+
 export type RunHooks = Readonly<{
   /** Called at most PROGRESS_INTERVAL_MS apart and once at the end of each disk. */
   onProgress?: (progress: Progress) => void
@@ -86,6 +119,11 @@ export type RunHooks = Readonly<{
   onDetail?: (text: string) => void
   /** A sentence a user should see though the run goes on. */
   onWarning?: (text: string) => void
+  /** Asks a person; absent where there is nobody. No answer is no. */
+  confirm?: (question: string) => Promise<boolean>
+  onRetry?: (retry: Retry) => void
+  /** A sentence about another run that is waited for. */
+  onWaiting?: (text: string) => void
   /** A line the far end (or ssh) printed on stderr. */
   onStderrLine?: (line: string) => void
   /** Aborting it ends the run cleanly at both ends; `reason` is the SyncError to report. */

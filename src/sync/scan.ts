@@ -7,14 +7,25 @@ import type { Digester, Range, SpanDigests } from '../digest/digester.js'
 import { spanDigests } from '../digest/digester.js'
 import type { Endpoint } from '../endpoint/endpoint.js'
 import { BoundedQueue } from '../wire/queue.js'
+import { placed } from './bad-sector.js'
+import type { Rescue } from './rescue.js'
 
 /** A run of blocks with one property. `unread`: left for whoever sends it, because all of it will be sent anyway. */
 export type Run =
   | DataRun
+  | DamagedRun
   | (Blocks & { kind: 'zero' })
   | (Blocks & { kind: 'hole' })
   | (Blocks & { kind: 'unread' })
 export type DataRun = Blocks & { kind: 'data'; digests: SpanDigests }
+/** One block of which some leaves could not be read (`bad`, one byte a leaf): their digests and zero flags mean nothing. */
+export type DamagedRun = Blocks & {
+  kind: 'damaged'
+  blockCount: 1
+  leaves: Buffer
+  zeroLeaves: Uint8Array
+  bad: Uint8Array
+}
 type Blocks = { firstBlock: number; blockCount: number }
 
 /** Bytes one call to the digester covers: at 8 MiB a tenth of the time goes into the calls and the frames they become. */
@@ -38,6 +49,8 @@ export class Scan {
   readonly #endpoint: Endpoint
   readonly #digester: Digester
   readonly range: Range
+  /** Goes on over bad sectors; null where they end the scan. */
+  readonly rescue: Rescue | null
   readonly #ready = new BoundedQueue<Run>(AHEAD_SLAB_BYTES)
   readonly #done: Promise<void>
   #stopped = false
@@ -45,10 +58,11 @@ export class Scan {
   #isCold = false
 
   /** Starts reading at once. `stop` must be called and awaited before the endpoint is closed. */
-  constructor(endpoint: Endpoint, digester: Digester, range: Range) {
+  constructor(endpoint: Endpoint, digester: Digester, range: Range, rescue: Rescue | null = null) {
     this.#endpoint = endpoint
     this.#digester = digester
     this.range = range
+    this.rescue = rescue
     this.#done = this.#pump().then(
       () => this.#ready.end(),
       (error: unknown) => this.#ready.fail(error),
@@ -98,10 +112,7 @@ export class Scan {
 
   async #deliver(reading: Promise<readonly Run[]> | undefined): Promise<void> {
     for (const run of (await reading) ?? []) {
-      await this.#ready.push(
-        run,
-        run.kind === 'data' ? run.digests.leaves.length + RUN_WEIGHT_BYTES : RUN_WEIGHT_BYTES,
-      )
+      await this.#ready.push(run, RUN_WEIGHT_BYTES + slabBytesOf(run))
     }
   }
 
@@ -156,25 +167,64 @@ export class Scan {
     const length = Math.min(blockCount * geometry.blockBytes, this.#endBytes - offset)
     if (this.skip?.({ offset, length }) === true) return [{ kind: 'unread', firstBlock, blockCount }]
     const digests = spanDigests(geometry, this.#digester.digestBytes, length)
-    const { coldBytes } = await this.#endpoint.digestSpan({ offset, length }, this.#digester, digests)
+    const { coldBytes, damaged } = await this.#digest({ offset, length }, digests)
     this.#isCold = coldBytes * 2 > length
     this.readBytes += length
-    return splitZeros(firstBlock, blockCount, digests, this.#digester)
+    return splitZeros(firstBlock, blockCount, digests, damaged, this.#digester)
+  }
+
+  async #digest(
+    range: Range,
+    digests: SpanDigests,
+  ): Promise<{ coldBytes: number; damaged: ReadonlyMap<number, Uint8Array> | null }> {
+    const isOver = (): boolean => this.#stopped
+    if (this.rescue !== null) return await this.rescue.digestSpan(range, digests, isOver)
+    try {
+      return { ...(await this.#endpoint.digestSpan(range, this.#digester, digests)), damaged: null }
+    } catch (error) {
+      throw await placed(error, [range], this.#endpoint, isOver)
+    }
   }
 }
 
-/** A digested span as runs: zero blocks apart from the others. The runs' slabs are views into the span's. */
+function slabBytesOf(run: Run): number {
+  if (run.kind === 'data') return run.digests.leaves.length
+  return run.kind === 'damaged' ? run.leaves.length : 0
+}
+
+/** In place of a flag of a zero block. */
+const DAMAGED = 2
+
+/** A digested span as runs: zero and damaged blocks apart from the others. The runs' slabs are views into the span's. */
 function splitZeros(
   firstBlock: number,
   blockCount: number,
   digests: SpanDigests,
+  damaged: ReadonlyMap<number, Uint8Array> | null,
   digester: Digester,
 ): readonly Run[] {
   const { blockBytes, leafBytes } = digester.parameters.geometry
   const { digestBytes } = digester
   const leavesPerBlock = blockBytes / leafBytes
   const runs: Run[] = []
+  // neither zeros nor data
+  for (const block of damaged?.keys() ?? []) digests.zeroBlocks[block] = DAMAGED
   for (let at = 0; at < blockCount;) {
+    const bad = damaged?.get(at)
+    if (bad !== undefined) {
+      const from = at * leavesPerBlock
+      const end = from + bad.length
+      runs.push({
+        kind: 'damaged',
+        firstBlock: firstBlock + at,
+        blockCount: 1,
+        leaves: digests.leaves.subarray(from * digestBytes, end * digestBytes),
+        zeroLeaves: digests.zeroLeaves.subarray(from, end),
+        bad,
+      })
+      at += 1
+      continue
+    }
     const zero = digests.zeroBlocks[at]
     let end = at + 1
     while (end < blockCount && digests.zeroBlocks[end] === zero) end += 1

@@ -2,38 +2,64 @@
 // client, one session; it ends with its input. Refuses passes over disks it did not open for them.
 
 import type { Readable, Writable } from 'node:stream'
+import { setTimeout as delay } from 'node:timers/promises'
 
 import { availableCodecs } from '../codec/open.js'
-import { availableAlgorithms, createDigester } from '../digest/open.js'
-import type { Digester, Range } from '../digest/digester.js'
-import { SECTION_BYTES } from '../digest/root.js'
+import { availableAlgorithms } from '../digest/open.js'
 import type { Endpoint } from '../endpoint/endpoint.js'
-import { openEndpoint } from '../endpoint/open.js'
-import { EXIT, SyncError, toSyncError } from '../errors.js'
+import { EXIT, toSyncError } from '../errors.js'
 import type { Gate } from '../guard/gate.js'
+import { ownProcessName } from '../guard/holders.js'
 import type { Membership } from '../guard/membership.js'
+import type { Restriction } from '../guard/restrict.js'
+import { Survey } from '../guard/survey.js'
 import { loadNative, type NativeCore } from '../native.js'
-import { type NativeMode, syncOptions } from '../options.js'
+import type { NativeMode } from '../options.js'
+import { ownStatePath } from '../state/directory.js'
+import { HostState } from '../state/state.js'
 import { decodeMark, decodeRate, encodeMark } from '../wire/bodies.js'
 import { Channel } from '../wire/channel.js'
 import {
   decodeOpen,
   decodeStart,
   encodeControl,
+  encodeOpened,
   type OpenMessage,
   type StartMessage,
 } from '../wire/control.js'
 import type { Frame } from '../wire/frame.js'
 import { FRAME, frameName, protocolError } from '../wire/frame.js'
+import { decodeRecord } from '../wire/known.js'
+import { SILENCE_TIMEOUT_MS } from '../wire/keepalive.js'
 import { agreeVersion, encodeBanner, ownBanner, readBanner } from '../wire/handshake.js'
+import { FarBond } from './bond-far.js'
 import { runDestination } from './destination.js'
 import { openCompressor } from './compression.js'
+import type { UndoLimits } from './keep-undo.js'
+import { closeDisks, type OpenDisk, openDisk } from './open-disk.js'
+import { prepareDestination, sessionDigester, startRange } from './prepare.js'
 import { beginSource, type SourceHandle } from './source.js'
 import { Throttle } from '../rate/throttle.js'
 
-export type ServeOptions = { native: NativeMode; signal: AbortSignal }
+/** `stateDir`: null is the default of this host (ownStatePath). `undo`: where undo journals go, and their bound. */
+/** For words to a client of which nothing was heard any more. */
+const LAST_WORDS_MS = 500
 
-type OpenDisk = { request: OpenMessage; endpoint: Endpoint; isBegun: boolean }
+export type ServeOptions = {
+  native: NativeMode
+  stateDir: string | null
+  undo: UndoLimits
+  /** What the key of the client is allowed; null is everything that this user may open. */
+  restriction: Restriction | null
+  /** How disks are opened; absent is openDisk. For disks that are none (test/fuzz). */
+  openDisk?: typeof openDisk
+  signal: AbortSignal
+}
+
+/** A client waits for each record; each takes a few flushes. */
+const MAX_WAITING_RECORDS = 16
+
+type ServedDisk = Readonly<{ request: OpenMessage; open: OpenDisk }>
 
 /** Serves one session over the two streams. Resolves with the exit status; rejects only where there is nobody to tell. */
 export async function serve(input: Readable, output: Writable, options: ServeOptions): Promise<number> {
@@ -46,12 +72,19 @@ export async function serve(input: Readable, output: Writable, options: ServeOpt
       .once('close', resolve)
       .on('error', () => resolve())
   })
-  output.write(encodeBanner(ownBanner('server', core !== null, availableAlgorithms(core), availableCodecs())))
+  output.write(
+    encodeBanner(
+      ownBanner('server', core !== null, availableAlgorithms(core), availableCodecs(), ownProcessName()),
+    ),
+  )
   const greeting = await readBanner(input, 'client', 'the client')
   if (greeting === null) return EXIT.lost
   agreeVersion(greeting.banner, 'the client')
   const channel = new Channel(input, output, greeting.rest)
-  const session = new ServeSession(channel, core)
+  channel.keepAlive(greeting.banner.timeoutMs ?? SILENCE_TIMEOUT_MS, 'the client')
+  const state = HostState.open(ownStatePath(options.stateDir))
+  const session = new ServeSession(channel, core, state, { ...options, peerProcess: greeting.banner.process })
+  const bond = new FarBond(channel, input, output)
   const onAbort = (): void => channel.fail(toSyncError(options.signal.reason))
   options.signal.addEventListener('abort', onAbort, { once: true })
   if (options.signal.aborted) onAbort()
@@ -65,16 +98,21 @@ export async function serve(input: Readable, output: Writable, options: ServeOpt
     return error.exitStatus
   } finally {
     options.signal.removeEventListener('abort', onAbort)
+    bond.close()
     await session.close()
     channel.end()
-    await settled
+    // one that does not read would never have it all
+    if (!channel.isSilent) await settled
+    else await Promise.race([settled, delay(LAST_WORDS_MS)]).finally(() => output.destroy())
+    bond.destroy()
   }
 }
 
 class ServeSession {
   readonly #channel: Channel
   readonly #native: NativeCore | null
-  readonly #disks = new Map<number, OpenDisk>()
+  readonly #disks = new Map<number, ServedDisk>()
+  readonly #survey: Survey
   /** The passes of disks that are sources here, also those that have ended: `limit` may cross their end. */
   readonly #sources = new Map<number, SourceHandle>()
   /** A limit that came while the pass was being begun. */
@@ -85,10 +123,36 @@ class ServeSession {
   #gate: Promise<Gate> | null = null
   /** In a further lane: that it may write to what the first one claimed. */
   #membership: Membership | null = null
+  readonly #state: Promise<HostState>
+  readonly #undoLimits: UndoLimits
+  readonly #restriction: Restriction | null
+  readonly #openDisk: typeof openDisk
+  /** The client, where it is on this machine. */
+  readonly #peerProcess: string | null
+  /** Records are written one after the other, and so are the answers. */
+  #recording: Promise<void> = Promise.resolve()
+  #recordsWaiting = 0
 
-  constructor(channel: Channel, native: NativeCore | null) {
+  constructor(
+    channel: Channel,
+    native: NativeCore | null,
+    state: Promise<HostState>,
+    {
+      undo,
+      restriction,
+      peerProcess,
+      openDisk: opening = openDisk,
+    }: Pick<ServeOptions, 'undo' | 'restriction' | 'openDisk'> & { peerProcess: string | null },
+  ) {
     this.#channel = channel
     this.#native = native
+    this.#survey = new Survey(native)
+    this.#state = state
+    this.#undoLimits = undo
+    this.#restriction = restriction
+    this.#openDisk = opening
+    this.#peerProcess = peerProcess
+    state.catch(() => undefined) // who opens a disk hears of it
     channel.onAside = (frame) => this.#aside(frame)
   }
 
@@ -105,14 +169,12 @@ class ServeSession {
   async close(): Promise<void> {
     // Lanes stop before the claim is given up, and the first lane waits for them.
     const gate = this.#gate
-    await Promise.allSettled([gate?.then((open) => open[Symbol.asyncDispose]())])
-    const closing = Array.from(this.#disks.values(), async (disk) => {
-      if (!disk.isBegun) await disk.endpoint.takeBack()
-      await disk.endpoint.close()
-    })
-    const failed = (await Promise.allSettled(closing)).find(({ status }) => status === 'rejected')
-    await this.#membership?.leave()
-    if (failed?.status === 'rejected') throw failed.reason
+    await Promise.allSettled([gate?.then((open) => open[Symbol.asyncDispose]()), this.#recording])
+    try {
+      await closeDisks(Array.from(this.#disks.values(), ({ open }) => open))
+    } finally {
+      await this.#membership?.leave()
+    }
   }
 
   /** Frames that come at any time, also while a pass runs. */
@@ -127,7 +189,25 @@ class ServeSession {
       if (this.#gate !== null) throw protocolError('a second invite')
       this.#gate = this.#invite()
       this.#gate.catch((error: unknown) => this.#channel.fail(toSyncError(error)))
-    } else throw protocolError(`${frameName(type)} frame from a client`)
+    } else if (type === FRAME.record) this.#record(disk, body)
+    else throw protocolError(`${frameName(type)} frame from a client`)
+  }
+
+  #record(disk: number, body: Buffer): void {
+    const open = this.#disks.get(disk)?.open
+    if (open?.isBegun !== true) throw protocolError(`record of disk ${disk} out of turn`)
+    const record = decodeRecord(body)
+    if (this.#recordsWaiting === MAX_WAITING_RECORDS)
+      throw protocolError('records sent faster than they are kept')
+    this.#recordsWaiting += 1
+    const recording = this.#recording.then(async () => {
+      const unclosed = (await open.undo?.finish()) ?? null
+      const failure = (await open.keeper.finish(record)) ?? unclosed
+      this.#recordsWaiting -= 1
+      this.#channel.post(FRAME.recorded, disk, encodeControl({ failure }))
+    })
+    this.#recording = recording
+    recording.catch((error: unknown) => this.#channel.fail(toSyncError(error)))
   }
 
   #limit(disk: number): void {
@@ -141,7 +221,7 @@ class ServeSession {
   async #invite(): Promise<Gate> {
     const { openGate } = await import('../guard/gate.js')
     const gate = await openGate()
-    for (const { request, endpoint } of this.#disks.values()) admit(gate, request, endpoint)
+    for (const { request, open } of this.#disks.values()) admit(gate, request, open.endpoint)
     this.#channel.post(FRAME.invited, 0, encodeControl({ lane: gate.token }))
     return gate
   }
@@ -149,15 +229,26 @@ class ServeSession {
   async #open(frame: Frame): Promise<void> {
     if (this.#disks.has(frame.disk)) throw protocolError(`disk ${frame.disk} opened twice`)
     const request = decodeOpen(frame.body)
-    const endpoint = await this.#openAs(request)
-    this.#disks.set(frame.disk, { request, endpoint, isBegun: false })
+    const open = await this.#openAs(request)
+    const { endpoint, warnings, known } = open
+    const undo = open.undo?.report ?? null
+    this.#disks.set(frame.disk, { open, request })
     if (this.#gate !== null) admit(await this.#gate, request, endpoint)
-    this.#channel.post(FRAME.opened, frame.disk, encodeControl(endpoint.info))
+    this.#channel.post(FRAME.opened, frame.disk, encodeOpened({ ...endpoint.info, warnings, known, undo }))
   }
 
   /** A further lane shares what the first one claimed: it must know the run's secret, and have opened the same disk. */
-  async #openAs({ lane, ...request }: OpenMessage): Promise<Endpoint> {
-    if (lane === null) return await openEndpoint({ ...request, claim: 'exclusive' }, this.#native)
+  async #openAs({ lane, ...request }: OpenMessage): Promise<OpenDisk> {
+    const context = {
+      native: this.#native,
+      survey: this.#survey,
+      state: await this.#state,
+      undo: this.#undoLimits,
+      restriction: this.#restriction,
+      peerProcess: this.#peerProcess,
+      signal: this.#channel.failed,
+    }
+    if (lane === null) return await this.#openDisk({ ...request, lane: 'first' }, context)
     const { joinRun, checkAdmitted } = await import('../guard/membership.js')
     if (this.#membership === null) {
       this.#membership = await joinRun(lane)
@@ -165,14 +256,26 @@ class ServeSession {
       this.#membership.lost.then((error) => this.#channel.fail(error)).catch(() => undefined)
     }
     const facts = await this.#membership.disk(request.path)
-    const endpoint = await openEndpoint({ ...request, claim: 'shared' }, this.#native)
+    const open = await this.#openDisk({ ...request, lane: 'further' }, context)
     try {
-      checkAdmitted(request.path, facts, endpoint.info.identity)
-      return endpoint
+      checkAdmitted(request.path, facts, open.endpoint.info.identity)
+      return open
     } catch (error) {
-      await endpoint.close()
+      await open[Symbol.asyncDispose]()
       throw error
     }
+  }
+
+  async #checkRange(
+    restriction: Restriction,
+    { request, open }: ServedDisk,
+    start: StartMessage,
+  ): Promise<void> {
+    if (request.role === 'source') return
+    const { sizeBytes } = open.endpoint.info
+    const sizeThen = start.mode === 'write' ? Math.max(sizeBytes, start.destinationBytes) : sizeBytes
+    const { checkRange } = await import('../guard/restrict.js')
+    checkRange(restriction, request.path, start.offsetBytes + start.lengthBytes, sizeThen)
   }
 
   async #start(frame: Frame): Promise<void> {
@@ -180,22 +283,31 @@ class ServeSession {
     if (disk === undefined) throw protocolError(`start of disk ${frame.disk}, which is not open`)
     const start = decodeStart(frame.body)
     const digester = await sessionDigester(start, this.#native)
-    disk.isBegun = true
+    const { open, request } = disk
+    const { endpoint } = open
+    open.isBegun = true
     this.#sources.delete(frame.disk)
-    const { endpoint, request } = disk
     const { mode } = start
     if (mode === 'write' && request.role === 'destination' && request.access !== 'write') {
       throw protocolError(`disk ${frame.disk} is open for reading only`)
     }
     const range = startRange(start)
+    if (this.#restriction !== null) await this.#checkRange(this.#restriction, disk, start)
     const pass = { channel: this.#channel, disk: frame.disk, endpoint, digester, mode, range }
     if (request.role === 'destination') {
-      await prepareDestination(endpoint, start)
-      await runDestination({ ...pass, operand: request.path })
+      const isWriting = mode === 'write'
+      // the journal is begun, or void, before anything is written; the disk is made longer after that
+      if (isWriting) await open.undo?.begin()
+      const permitted = start.pair === null ? Promise.resolve() : open.keeper.begin(start.pair)
+      await prepareDestination(endpoint, start, permitted)
+      const verify = { what: start.verify, native: this.#native }
+      const preserver = isWriting ? (open.undo?.preserver(endpoint, start.leafBytes) ?? null) : null
+      await runDestination({ ...pass, operand: request.path, verify, permitted, preserver })
     } else {
       if (start.bytesPerSecond !== null) this.#throttle.setRate(start.bytesPerSecond)
       const compressor = await openCompressor(start.compression, this.#throttle)
-      const source = beginSource({ ...pass, throttle: this.#throttle, compressor, scan: null })
+      const { badSectors } = start
+      const source = beginSource({ ...pass, throttle: this.#throttle, compressor, scan: null, badSectors })
       this.#sources.set(frame.disk, source)
       this.#limit(frame.disk)
       await source.done
@@ -206,39 +318,4 @@ class ServeSession {
 /** Lets further lanes share a disk that is open here for writing. */
 function admit(gate: Gate, { path, role, access }: OpenMessage, { info }: Endpoint): void {
   if (role === 'destination' && access === 'write') gate.admit(path, info.identity)
-}
-
-/** The range of a start message. Throws session/protocol where it does not begin a section. */
-function startRange({ offsetBytes: offset, lengthBytes: length }: StartMessage): Range {
-  if (offset % SECTION_BYTES !== 0 || !Number.isSafeInteger(offset + length))
-    throw protocolError(`start frame for ${offset}+${length}, not from a section on`)
-  return { offset, length }
-}
-
-/** The digester a start message asks for, its numbers checked. */
-export async function sessionDigester(start: StartMessage, native: NativeCore | null): Promise<Digester> {
-  const { algorithm, seed, blockBytes, leafBytes } = start
-  try {
-    syncOptions({ blockBytes, granularityBytes: leafBytes })
-  } catch (thrown) {
-    throw protocolError(`start frame: ${toSyncError(thrown).message}`)
-  }
-  return await createDigester({ algorithm, seed, geometry: { blockBytes, leafBytes } }, native)
-}
-
-/** Lengthens the destination where that was agreed, and refuses a pass over more than it has. */
-export async function prepareDestination(endpoint: Endpoint, start: StartMessage): Promise<void> {
-  const { sizeBytes, path } = endpoint.info
-  const { mode, destinationBytes, offsetBytes, lengthBytes } = start
-  if (mode === 'write' && destinationBytes > sizeBytes) await endpoint.grow(destinationBytes)
-  const endBytes = offsetBytes + lengthBytes
-  if (endBytes > (mode === 'write' ? destinationBytes : sizeBytes)) {
-    throw new SyncError(
-      'guard/size',
-      `${path} has ${sizeBytes} bytes, ${endBytes} were to be written; nothing was written`,
-      {
-        operand: path,
-      },
-    )
-  }
 }

@@ -8,21 +8,27 @@ import type { AlgorithmName } from '../digest/digester.js'
 import { SEED_BYTES } from '../digest/digester.js'
 import { availableAlgorithms } from '../digest/open.js'
 import { SyncError, toSyncError } from '../errors.js'
+import { ownProcessName } from '../guard/holders.js'
 import type { NativeCore } from '../native.js'
 import type { SyncOptions } from '../options.js'
 import type { Connection, FarSide } from '../transport/transport.js'
 import { Channel } from '../wire/channel.js'
 import type { OpenedMessage, OpenMessage } from '../wire/control.js'
 import { decodeMark, encodeMark, encodeRate } from '../wire/bodies.js'
-import { decodeInvited, decodeOpened, encodeOpen } from '../wire/control.js'
-import { FRAME, frameName, type FrameType, protocolError } from '../wire/frame.js'
+import { decodeInvited, decodeOpened, encodeControl, encodeOpen } from '../wire/control.js'
+import { SILENCE_TIMEOUT_MS } from '../wire/keepalive.js'
+import { FRAME } from '../wire/frame.js'
 import type { Banner } from '../wire/handshake.js'
+import { decodeRecorded, type RecordMessage } from '../wire/known.js'
 import { agreeVersion, encodeBanner, ownBanner, readBanner } from '../wire/handshake.js'
+import { Answers } from './answers.js'
 import type { RunHooks } from './report.js'
 import { startFar } from './start-far.js'
 
 /** How long the far end may take to flush and go after its input ended. */
 export const GOODBYE_TIMEOUT_MS = 30_000
+/** How long one of which nothing was heard any more gets to go by itself. */
+const SILENT_GOODBYE_MS = 1000
 
 export class Session implements AsyncDisposable {
   readonly connection: Connection
@@ -31,21 +37,35 @@ export class Session implements AsyncDisposable {
   readonly protocol: number
   /** One seed for every pass of the session that compares content for the first time. */
   readonly seed: Uint8Array
+  /** What is asked at any time, also while a pass runs. */
+  readonly answers: Answers
+  /** Streams that it goes over: several once it is bonded. */
+  members = 1
+  /** Aborted when it has failed, or is about to end: nothing new is to be begun in it. */
+  readonly ending: AbortSignal
 
-  /** Who waits for an answer that comes at any time, in the order of asking. */
-  readonly #asked = new Map<FrameType, ((body: Buffer) => void)[]>()
+  readonly #closing = new AbortController()
+  readonly #timeoutMs: number
+  /** It was said goodbye to and did not go: not waited for a second time. */
+  #isStuck = false
 
-  constructor(connection: Connection, channel: Channel, far: Banner, protocol: number, seed: Uint8Array) {
+  /** `timeoutMs`: for how long the far end may be silent; 0 is for ever. */
+  constructor(
+    connection: Connection,
+    channel: Channel,
+    far: Banner,
+    protocol: number,
+    seed: Uint8Array,
+    timeoutMs = 0,
+  ) {
+    this.#timeoutMs = timeoutMs
     this.connection = connection
     this.channel = channel
     this.far = far
     this.protocol = protocol
     this.seed = seed
-    channel.onAside = ({ type, body }) => {
-      const answer = this.#asked.get(type)?.shift()
-      if (answer === undefined) throw protocolError(`${frameName(type)} frame that nobody asked for`)
-      answer(body)
-    }
+    this.ending = AbortSignal.any([channel.failed, this.#closing.signal])
+    this.answers = new Answers(channel)
   }
 
   /** Asks for a disk; the answer is taken by `opened`, in order, so that several can be asked for at once. */
@@ -61,24 +81,24 @@ export class Session implements AsyncDisposable {
   /** Measures one round trip, in milliseconds. */
   async roundTripMs(): Promise<number> {
     const startMs = performance.now()
-    const answer = this.#ask(FRAME.pong)
-    this.channel.post(FRAME.ping, 0, Buffer.alloc(8))
-    await answer
+    await this.answers.ask(FRAME.ping, FRAME.pong, Buffer.alloc(8))
     return performance.now() - startMs
   }
 
   /** What admits further lanes to the disks that are open in this session. */
   async invite(): Promise<string> {
-    const answer = this.#ask(FRAME.invited)
-    this.channel.post(FRAME.invite, 0)
-    return decodeInvited(await answer).lane
+    return decodeInvited(await this.answers.ask(FRAME.invite, FRAME.invited)).lane
   }
 
   /** Asks the far source to end its pass over `disk` at `block`; resolves with where it will (SourceHandle.limitTo). */
   async limit(disk: number, block: number): Promise<number> {
-    const answer = this.#ask(FRAME.limited)
-    this.channel.post(FRAME.limit, disk, encodeMark(block))
-    return decodeMark(await answer)
+    return decodeMark(await this.answers.ask(FRAME.limit, FRAME.limited, encodeMark(block), disk))
+  }
+
+  /** Has the far end keep a record of a disk that is done; resolves with why it could not, or null. */
+  async record(disk: number, message: RecordMessage): Promise<string | null> {
+    const answer = await this.answers.ask(FRAME.record, FRAME.recorded, encodeControl(message), disk)
+    return decodeRecorded(answer).failure
   }
 
   /** The rate at which the far source may send from now on. */
@@ -86,28 +106,16 @@ export class Session implements AsyncDisposable {
     this.channel.post(FRAME.rate, 0, encodeRate(bytesPerSecond))
   }
 
-  /** The body of the next answer of a type; rejects when the channel fails. */
-  #ask(type: FrameType): Promise<Buffer> {
-    const { failed } = this.channel
-    return new Promise((resolve, reject) => {
-      const onFail = (): void => reject(toSyncError(failed.reason))
-      if (failed.aborted) return onFail()
-      failed.addEventListener('abort', onFail, { once: true })
-      const waiting = this.#asked.get(type) ?? []
-      this.#asked.set(type, waiting)
-      waiting.push((body) => {
-        failed.removeEventListener('abort', onFail)
-        resolve(body)
-      })
-    })
-  }
-
   /** Ends a session that did all it was to do. Rejects where the far end does not end well. */
   async goodbye(): Promise<void> {
+    this.#closing.abort()
     this.channel.post(FRAME.bye, 0)
     this.channel.end()
-    const exit = await within(this.connection.exit, GOODBYE_TIMEOUT_MS)
+    // nothing is flushed any more, and nobody listens for silence behind the goodbye
+    const patienceMs = Math.min(GOODBYE_TIMEOUT_MS, this.#timeoutMs || GOODBYE_TIMEOUT_MS)
+    const exit = await within(this.connection.exit, patienceMs)
     if (exit === null) {
+      this.#isStuck = true
       throw new SyncError('session/lost', `blocksync on ${this.connection.peerName} did not end`, {
         operand: this.connection.peerName,
       })
@@ -121,14 +129,17 @@ export class Session implements AsyncDisposable {
    * its disk, which no interruption may hide.
    */
   async giveUp(thrown: unknown): Promise<SyncError> {
+    this.#closing.abort()
     const error = toSyncError(thrown)
     const isLost = error.code === 'session/lost'
     if (error === this.channel.peerError || isLost) this.channel.end()
     else this.channel.postError(error)
     this.channel.drain()
-    const exit = await within(this.connection.exit, GOODBYE_TIMEOUT_MS)
+    const isSilent = this.channel.isSilent || this.#isStuck
+    const exit = await within(this.connection.exit, isSilent ? SILENT_GOODBYE_MS : GOODBYE_TIMEOUT_MS)
     if (exit === null) this.connection.kill()
     const { peerError } = this.channel
+    if (isSilent && isLost) return peerError ?? error
     if (isLost && error !== peerError) {
       if (peerError !== null) return peerError
       return exit === null ? error : this.connection.explain(exit, 'banner-seen')
@@ -162,7 +173,7 @@ export async function openSession(
   signal?.addEventListener('abort', onAbort, { once: true })
   try {
     if (signal?.aborted === true) onAbort()
-    return await greet(connection, native, seed, hooks)
+    return await greet(connection, native, seed, options.timeoutMs, hooks)
   } catch (error) {
     await connection[Symbol.asyncDispose]()
     signal?.throwIfAborted()
@@ -206,6 +217,7 @@ async function greet(
   connection: Connection,
   native: NativeCore | null,
   seed: Uint8Array,
+  timeoutMs: number,
   hooks: RunHooks,
 ): Promise<Session> {
   connection.output.on('error', () => undefined) // shows as the end of the input, which is explained
@@ -225,15 +237,23 @@ async function greet(
     )
   }
   connection.output.write(
-    encodeBanner(ownBanner('client', native !== null, availableAlgorithms(native), availableCodecs())),
+    encodeBanner(
+      ownBanner(
+        'client',
+        native !== null,
+        availableAlgorithms(native),
+        availableCodecs(),
+        ownProcessName(),
+        timeoutMs === SILENCE_TIMEOUT_MS ? null : timeoutMs,
+      ),
+    ),
   )
-  return new Session(
-    connection,
-    new Channel(connection.input, connection.output, rest),
-    banner,
-    protocol,
-    seed,
+  const channel = new Channel(connection.input, connection.output, rest)
+  channel.keepAlive(
+    timeoutMs,
+    connection.kind === 'local' ? 'the local half of blocksync' : connection.peerName,
   )
+  return new Session(connection, channel, banner, protocol, seed, timeoutMs)
 }
 
 /** A seed for one session: new each time, so that nobody can aim at digests in advance. */

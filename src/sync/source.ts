@@ -1,57 +1,35 @@
 // Source half of a pass: the destination's digests come in, its own disk is digested at the same time, and only the
-// leaves that differ go out, in the order of the disk. Never writes to its endpoint.
+// leaves that differ go out (sender.ts), in the order of the disk. Never writes to its endpoint.
 
-import type { Compressor } from '../codec/compressor.js'
-import type { Digester, Range } from '../digest/digester.js'
-import { Root, SECTION_BYTES } from '../digest/root.js'
+import { SECTION_BYTES } from '../digest/root.js'
 import { ZeroDigests } from '../digest/zero.js'
-import type { Endpoint } from '../endpoint/endpoint.js'
 import { SyncError, toSyncError } from '../errors.js'
-import { decodeDigests, encodeData, encodeMark } from '../wire/bodies.js'
-import type { Channel } from '../wire/channel.js'
+import { decodeDigests } from '../wire/bodies.js'
 import type { FinishedMessage, FinishMessage } from '../wire/control.js'
-import { decodeFinished, encodeControl } from '../wire/control.js'
+import { decodeFinished } from '../wire/control.js'
 import type { Frame } from '../wire/frame.js'
-import { FRAME, frameName, MAX_DATA_PAYLOAD_BYTES, protocolError } from '../wire/frame.js'
+import { FRAME, frameName, protocolError } from '../wire/frame.js'
 import { BoundedQueue } from '../wire/queue.js'
 import { Announced } from './announced.js'
-import { type Batch, Batcher, type Outcome } from './batch.js'
+import { Batcher } from './batch.js'
 import { clip, CompareContext, type Decision, decide, slabBytesOf, type TheirRun } from './compare.js'
 import { PassGeometry } from './geometry.js'
 import { Refiner } from './refiner.js'
-import type { BlockCounts } from './report.js'
-import type { Throttle } from '../rate/throttle.js'
+import { Rescue } from './rescue.js'
 import { type Run, Scan } from './scan.js'
+import { type Said, Sender, type SenderPass } from './sender.js'
 
 /** Leaf digests of blocks that wait for answers: as much as the destination keeps. */
 const PENDING_SLAB_BYTES = 16 << 20
 /** What a decision counts besides its slab: about what its objects take. */
 const DECISION_WEIGHT_BYTES = 1024
-/** Batches being read ahead of the sender, and one being sent. */
-const BATCHES_AHEAD = 3
 
-export type SourceProgress = BlockCounts & {
-  /** Decided and, where it was sent, written by the destination. */
-  doneBytes: number
-  sentBytes: number
-  zeroedBytes: number
+export type SourcePass = SenderPass & {
+  /** A scan that was started before the far end was ready, with this digester and its rescue by `badSectors`; else one is made. */
+  readonly scan: Scan | null
+  /** What is done where the source cannot be read: `stop` (absent), or `skip`: the destination keeps what it has there. */
+  readonly badSectors?: 'stop' | 'skip'
 }
-
-export type SourcePass = Readonly<{
-  channel: Channel
-  disk: number
-  endpoint: Endpoint
-  digester: Digester
-  mode: 'write' | 'compare'
-  /** From a section boundary. */
-  range: Range
-  throttle: Throttle
-  /** Null where payload is sent as it is. */
-  compressor: Compressor | null
-  /** A scan that was started before the far end was ready, with this digester; else one is made. */
-  scan: Scan | null
-  onProgress?: (progress: SourceProgress) => void
-}>
 
 /** `sections` are the section digests of what was gone over: [start of the range, block `said.endBlock`). */
 export type SourceResult = Readonly<{ said: FinishMessage; destination: FinishedMessage; sections: Buffer }>
@@ -83,15 +61,13 @@ export async function runSource(pass: SourcePass): Promise<SourceResult> {
 class SourceRun {
   readonly #pass: SourcePass
   readonly #geometry: PassGeometry
-  readonly #root: Root
   readonly #refiner: Refiner
   readonly #batcher: Batcher
+  readonly #sender: Sender
+  readonly #context: CompareContext
   readonly #scan: Scan
   readonly #theirs = new BoundedQueue<{ frame: Frame; runs: TheirRun[] }>(Number.MAX_SAFE_INTEGER)
   readonly #decisions = new BoundedQueue<Decision>(PENDING_SLAB_BYTES)
-  readonly #batches = new BoundedQueue<Batch>(BATCHES_AHEAD)
-  readonly #buffers: Uint8Array[] = []
-  readonly #readings = new Set<Promise<void>>()
   readonly #announced: Announced
   #failed: { error: unknown } | null = null
   /** Where the pass ends: lowered by limitTo. */
@@ -100,21 +76,7 @@ class SourceRun {
   #takenBlock: number
   /** What is behind #endBlock is neither compared nor sent any more. */
   #isCut = false
-  /** Aborted when the pass fails: a wait for the rate may be minutes. */
-  readonly #ended = new AbortController()
-  #said: { message: FinishMessage; sections: Buffer } | null = null
-  readonly #unacknowledged: number[] = []
-  #markedBlock = 0
-  /** Read while sending, of what the scan left unread. */
-  #firstReadBytes = 0
-  readonly #counts = {
-    sameBlocks: 0,
-    differentBlocks: 0,
-    zeroBlocks: 0,
-    skippedBlocks: 0,
-    sentBytes: 0,
-    zeroedBytes: 0,
-  }
+  #said: Said | null = null
 
   constructor(pass: SourcePass) {
     const { channel, disk, digester, endpoint, range } = pass
@@ -123,10 +85,15 @@ class SourceRun {
     this.#geometry = new PassGeometry(digester.parameters.geometry, range)
     this.#endBlock = this.#geometry.endBlock
     this.#takenBlock = this.#geometry.firstBlock
-    this.#root = new Root(digester, zeros, range)
     this.#refiner = new Refiner(channel, disk, digester, this.#geometry)
-    this.#batcher = new Batcher(this.#geometry, digester, zeros, () => pass.throttle.grainBytes)
-    this.#scan = pass.scan ?? new Scan(endpoint, digester, range)
+    const { badSectors = 'stop' } = pass
+    this.#scan =
+      pass.scan ??
+      new Scan(endpoint, digester, range, badSectors === 'skip' ? new Rescue(endpoint, digester) : null)
+    const { rescue } = this.#scan
+    this.#context = new CompareContext(digester, this.#geometry, this.#refiner, zeros, badSectors)
+    this.#batcher = new Batcher(this.#geometry, digester, zeros, () => pass.throttle.grainBytes, rescue)
+    this.#sender = new Sender(pass, this.#geometry, this.#batcher, zeros, rescue)
     this.#announced = new Announced(this.#geometry.firstBlock, this.#geometry.endBlock)
     if (pass.mode === 'write') {
       const { blockBytes } = this.#geometry
@@ -137,7 +104,7 @@ class SourceRun {
 
   async run(): Promise<SourceResult> {
     const { channel } = this.#pass
-    channel.onCredit = (frames) => this.#acknowledge(frames)
+    channel.onCredit = (frames) => this.#sender.acknowledge(frames)
     const stages = [this.#compare(), this.#batch(), this.#send()]
     for (const stage of stages) stage.catch((error: unknown) => this.#fail(error))
     try {
@@ -162,7 +129,7 @@ class SourceRun {
     } finally {
       channel.onCredit = null
       await this.#scan.stop()
-      await Promise.allSettled(this.#readings)
+      await this.#sender.settled()
     }
   }
 
@@ -187,10 +154,10 @@ class SourceRun {
   #fail(error: unknown): void {
     if (this.#failed !== null) return
     this.#failed = { error }
-    this.#ended.abort(error)
+    this.#sender.fail(error)
+    this.#batcher.end()
     this.#theirs.fail(error)
     this.#decisions.fail(error)
-    this.#batches.fail(error)
     this.#refiner.abandon()
     this.#pass.channel.fail(toSyncError(error))
   }
@@ -232,7 +199,6 @@ class SourceRun {
 
   async #compareAll(): Promise<void> {
     const { firstBlock, endBlock } = this.#geometry
-    const context = new CompareContext(this.#pass.digester, this.#geometry, this.#refiner)
     let own: Run | undefined
     let at = firstBlock
     while (at < endBlock && !this.#isCut) {
@@ -246,7 +212,7 @@ class SourceRun {
             if (own === undefined)
               throw new SyncError('internal', `the scan ended at block ${at} of ${endBlock}`)
             const to = Math.min(theirEnd, own.firstBlock + own.blockCount)
-            for (const decision of decide(own, their, at, to, context)) {
+            for (const decision of decide(own, their, at, to, this.#context)) {
               await this.#decisions.push(decision, slabBytesOf(decision) + DECISION_WEIGHT_BYTES)
             }
             at = to
@@ -259,7 +225,7 @@ class SourceRun {
     }
   }
 
-  /** Stage 2: decisions whose answers are in, into batches; their reads start here. */
+  /** Stage 2: decisions whose answers are in, into batches, for the sender to read and send. */
   async #batch(): Promise<void> {
     while (this.#takenBlock < this.#endBlock) {
       const decided = await this.#decisions.shift()
@@ -267,126 +233,21 @@ class SourceRun {
       const decision = clip(decided, this.#endBlock, this.#pass.digester.digestBytes)
       this.#takenBlock = decision.firstBlock + decision.blockCount
       if (decision.kind === 'leaves' && !decision.target.isReady) {
-        await this.#queueBatch(this.#batcher.take())
+        await this.#sender.put(this.#batcher.take())
         await decision.target.ready()
         if (!decision.target.isReady) return // abandoned: the pass has failed, and whoever failed it says why
       }
-      for (const batch of this.#batcher.add(decision)) await this.#queueBatch(batch)
-      if (this.#decisions.ready === 0) await this.#queueBatch(this.#batcher.take())
+      for (const batch of this.#batcher.add(decision)) await this.#sender.put(batch)
+      if (this.#decisions.ready === 0) await this.#sender.put(this.#batcher.take())
     }
     this.#cut()
-    await this.#queueBatch(this.#batcher.take())
-    this.#batches.end()
+    await this.#sender.put(this.#batcher.take())
+    this.#sender.end()
   }
 
-  async #queueBatch(batch: Batch | null): Promise<void> {
-    if (batch === null) return
-    if (this.#pass.mode === 'write' && batch.readBytes > 0) {
-      const buffer = this.#buffers.pop() ?? Buffer.allocUnsafeSlow(MAX_DATA_PAYLOAD_BYTES)
-      const reading = this.#batcher.read(batch, this.#pass.endpoint, buffer, this.#pass.compressor)
-      this.#readings.add(reading)
-      const done = (): boolean => this.#readings.delete(reading)
-      reading.then(done, done)
-    }
-    await this.#batches.push(batch)
-  }
-
-  /** Stage 3: batches out, in order; a mark behind each. */
+  /** Stage 3: batches out. */
   async #send(): Promise<void> {
-    const { channel, disk } = this.#pass
-    let sending: { left: Promise<void>; payload: Uint8Array } | null = null
-    for (let batch = await this.#batches.shift(); batch !== undefined; batch = await this.#batches.shift()) {
-      if (this.#pass.mode === 'write') {
-        const sent = await this.#sendBatch(batch)
-        // The buffer of the batch before this one is free once its bytes have left.
-        if (sent !== null) {
-          if (sending !== null) await this.#recycle(sending)
-          sending = { left: sent.left, payload: batch.payload }
-        }
-      } else {
-        this.#countOnly(batch)
-      }
-      for (const outcome of this.#batcher.outcomes(batch)) this.#account(outcome)
-      if (this.#root.blocks > this.#markedBlock) {
-        this.#markedBlock = this.#root.blocks
-        channel.post(FRAME.mark, disk, encodeMark(this.#markedBlock))
-      }
-      this.#report()
-    }
-    if (sending !== null) await this.#recycle(sending)
-    const endBlock = this.#endBlock
-    const { root, sections } = this.#root.finish(
-      this.#geometry.range.offset + this.#geometry.bytesBelow(endBlock),
-    )
-    const readBytes = this.#scan.readBytes + this.#firstReadBytes
-    this.#said = { message: { ...this.#counts, root, endBlock, readBytes }, sections }
-    channel.post(FRAME.finish, disk, encodeControl(this.#said.message))
-  }
-
-  async #sendBatch(batch: Batch): Promise<{ left: Promise<void> } | null> {
-    const { channel, disk, throttle, compressor } = this.#pass
-    await batch.reading
-    this.#firstReadBytes += batch.firstReadBytes
-    const { records, packed } = batch.outgoing ?? this.#batcher.outgoing(batch)
-    if (records.length === 0) {
-      if (batch.readBytes > 0) this.#recycleBuffer(batch.payload)
-      return null
-    }
-    const payloadBytes = packed.parts.reduce((sum, part) => sum + part.length, 0)
-    await throttle.take(payloadBytes, this.#ended.signal)
-    this.#counts.sentBytes += packed.rawBytes
-    for (const { kind, length } of records) if (kind === 'zero') this.#counts.zeroedBytes += length
-    const sent = await channel.send(FRAME.data, disk, [encodeData(records, packed.codec), ...packed.parts])
-    compressor?.watch(packed, sent.left)
-    this.#unacknowledged.push(this.#root.blocks)
-    return sent
-  }
-
-  /** What a writing pass would send. */
-  #countOnly(batch: Batch): void {
-    for (const { kind, range, owner } of batch.segments) {
-      if (kind === 'read') this.#counts.sentBytes += range.length
-      else this.#counts.zeroedBytes += range.length
-      if (owner !== null) owner.sentLeaves = true
-    }
-  }
-
-  async #recycle(sending: { left: Promise<void>; payload: Uint8Array }): Promise<void> {
-    await sending.left
-    this.#recycleBuffer(sending.payload)
-  }
-
-  #recycleBuffer(payload: Uint8Array): void {
-    if (payload.buffer.byteLength === MAX_DATA_PAYLOAD_BYTES)
-      this.#buffers.push(new Uint8Array(payload.buffer))
-  }
-
-  #account(outcome: Outcome): void {
-    if (outcome.kind === 'block') {
-      this.#root.add(outcome.digest, 1)
-      if (outcome.sent) this.#counts.differentBlocks += 1
-      else this.#counts.sameBlocks += 1
-      return
-    }
-    const { decision } = outcome
-    if (decision.kind === 'zero') {
-      this.#root.addZeros(decision.blockCount)
-      this.#counts.zeroBlocks += decision.blockCount
-      return
-    }
-    if (decision.digests === null) this.#root.addZeros(decision.blockCount)
-    else this.#root.add(decision.digests, decision.blockCount)
-    if (decision.skipped) this.#counts.skippedBlocks += decision.blockCount
-    else this.#counts.sameBlocks += decision.blockCount
-  }
-
-  #acknowledge(frames: number): void {
-    this.#unacknowledged.splice(0, frames)
-    this.#report()
-  }
-
-  #report(): void {
-    const doneBlocks = this.#unacknowledged[0] ?? this.#root.blocks
-    this.#pass.onProgress?.({ ...this.#counts, doneBytes: this.#geometry.bytesBelow(doneBlocks) })
+    await this.#sender.run()
+    this.#said = await this.#sender.finish(this.#endBlock, this.#scan.readBytes)
   }
 }

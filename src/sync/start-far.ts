@@ -18,6 +18,13 @@ export async function startFar(
   native: NativeCore | null,
   onStderrLine: StderrLine,
 ): Promise<Connection> {
-  const serveArguments = options.native === 'auto' ? [] : [`--native=${options.native}`]
-  return await connect(far, { ...options.transport, serveArguments }, onStderrLine, native)
+  const { directory = null, maxBytes = null } = options.undo ?? {}
+  const words = new Set(options.transport.serveArguments)
+  if (options.native !== 'auto') words.add(`--native=${options.native}`)
+  if (directory !== null) words.add(`--undo-dir=${directory}`)
+  if (maxBytes !== null) words.add(`--undo-max=${maxBytes}`)
+  // A comparison sends digests alone, far below what one window holds.
+  const forwarding = options.mode === 'write' && options.transport.lane === 'first' ? 'wanted' : 'none'
+  const request = { ...options.transport, serveArguments: [...words], forwarding } as const
+  return await connect(far, request, onStderrLine, native)
 }

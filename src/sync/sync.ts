@@ -1,32 +1,29 @@
-// One run: pairs of disks and options in, a report out. Opens and checks every disk before the first byte is written,
-// then runs one disk after the other over its lanes. The near end of what serve.ts is the far end of.
-
-import pLimit from 'p-limit'
+// One run: pairs of disks and options in, a report out. Has every disk opened and checked before the first byte is
+// written, then runs one disk after the other over its lanes. The near end of what serve.ts is the far end of.
 
 import { agreeCodec } from '../codec/open.js'
-import type { Digester } from '../digest/digester.js'
 import { createDigester, availableAlgorithms } from '../digest/open.js'
-import type { Endpoint, EndpointInfo } from '../endpoint/endpoint.js'
-import { openEndpoint } from '../endpoint/open.js'
 import { SyncError, toSyncError } from '../errors.js'
-import { checkApart, checkPair } from '../guard/pair.js'
 import { loadNative, type NativeCore } from '../native.js'
 import type { SyncOptions } from '../options.js'
 import type { FarSide } from '../transport/transport.js'
 import { type OpenPair, runDisk } from './disk-run.js'
+import { EarlyScan } from './early-scan.js'
 import { Lanes } from './lanes.js'
 import { LinkWatch } from './link-watch.js'
 import { DiskMeter } from './meter.js'
+import { OpenPairs } from './open-pairs.js'
+import { Pairing } from './pairing.js'
 import { ownWhereabouts } from '../rate/place.js'
 import { openControl } from '../rate/socket.js'
 import { RateControl, rateShare } from '../rate/control.js'
+import { ownStatePath } from '../state/directory.js'
+import { HostState } from '../state/state.js'
 import type { DiskPair, DiskReport, RunHooks, RunReport } from './report.js'
-import { Scan } from './scan.js'
+import { checkRescue, openRescue, type RescueRun, unreadable } from './rescue-run.js'
+import { verifyAll } from './verify-all.js'
 import { agreeAlgorithm, newSeed, openSession, type Session, unconfirmed } from './session.js'
 import { Throttle } from '../rate/throttle.js'
-
-/** Disks being opened at the same time: waking a sleeping one takes seconds, and a run may have dozens. */
-const disksAtOnce = pLimit(8)
 
 /**
  * Makes each pair's destination equal to its source (or compares them, by `options.mode`), one after the other.
@@ -45,7 +42,7 @@ export async function sync(
   try {
     const run = new SyncRun(pairs, options, hooks, meters)
     await run.run()
-    return report(null)
+    return report(unreadable(report(null), options))
   } catch (thrown) {
     return report(toSyncError(thrown))
   }
@@ -65,10 +62,11 @@ class SyncRun {
   readonly #rate: RateControl
   /** Tells far sources of a new rate; there are none before a session is open. */
   #shareOut: () => void = () => undefined
-  readonly #near: Endpoint[] = []
-  /** Of these, the disks whose pass was begun. */
-  readonly #begun = new Set<Endpoint>()
-  #early: { scan: Scan; digester: Digester } | null = null
+  readonly #disks: OpenPairs
+  readonly #pairing: Pairing
+  readonly #early: EarlyScan
+  /** Of the one disk of a run over bad sectors. */
+  #rescue: RescueRun | null = null
 
   constructor(
     pairs: readonly DiskPair[],
@@ -86,18 +84,32 @@ class SyncRun {
     this.#farSide = this.#push ? first.destination.at : first.source.at
     this.#native = loadNative(options.native)
     checkDigest(options, this.#native)
+    checkRescue(pairs, options)
+    const state = HostState.open(ownStatePath(options.stateDir))
+    state.catch(() => undefined) // who opens a disk hears of it
+    this.#disks = new OpenPairs(pairs, {
+      push: this.#push,
+      options,
+      native: this.#native,
+      state,
+      meters,
+      hooks,
+    })
+    this.#pairing = new Pairing(this.#push, options, hooks)
+    this.#early = new EarlyScan(options, this.#native)
     this.#rate = new RateControl(options.bwlimit, this.#throttle, { onChange: () => this.#shareOut() })
   }
 
   async run(): Promise<void> {
     const { signal } = this.#hooks
     signal?.throwIfAborted()
+    this.#rescue = await openRescue(this.#options, this.#push, this.#hooks)
     const seed = newSeed()
     using _rate = this.#rate
     // made while the session connects; where nothing is sent there is nothing to limit
     const control = this.#options.mode === 'write' ? this.#openControl() : null
     try {
-      if (this.#push) await this.#openSources()
+      if (this.#push) await this.#disks.openSources()
       // The far end starts while the first blocks are digested here.
       const opening = openSession(this.#farSide, this.#options, this.#native, seed, this.#hooks)
       const [session] = await Promise.allSettled([opening, this.#digestEarly(seed)])
@@ -105,8 +117,8 @@ class SyncRun {
       await using open = session.value
       await this.#talk(open)
     } finally {
-      await this.#stopEarly()
-      await this.#closeNear()
+      await this.#early.stop()
+      await this.#disks.close()
       await (await control)?.[Symbol.asyncDispose]()
     }
   }
@@ -121,22 +133,6 @@ class SyncRun {
     if (control.path === null)
       this.#hooks.onDetail?.(`its limit cannot be changed while it runs: ${control.why}`)
     return control
-  }
-
-  async #stopEarly(): Promise<void> {
-    const early = this.#early
-    this.#early = null
-    await early?.scan.stop()
-  }
-
-  /** Closes the disks that are open here; one that was made for a pass that never began is taken back. */
-  async #closeNear(): Promise<void> {
-    const closing = this.#near.map(async (endpoint) => {
-      if (!this.#begun.has(endpoint)) await endpoint.takeBack()
-      await endpoint.close()
-    })
-    const failed = (await Promise.allSettled(closing)).find(({ status }) => status === 'rejected')
-    if (failed?.status === 'rejected') throw failed.reason
   }
 
   async #talk(session: Session): Promise<void> {
@@ -168,14 +164,15 @@ class SyncRun {
     this.#warnOfPlainEnds(session)
     for (const meter of this.#meters)
       meter.connected(session, this.#native !== null, this.#push, compression?.codec ?? null)
-    using watch = new LinkWatch(session, this.#push)
-    const disks = await this.#openAll(session)
+    using watch = new LinkWatch(session, this.#push, (text) => this.#hooks.onDetail?.(text))
+    const disks = await this.#disks.openAll(session)
+    await this.#pairing.check(disks)
+    for (const open of disks) this.#rescue?.check(open)
     const { blockBytes, granularityBytes: leafBytes } = this.#options
     const parameters = { algorithm, seed: session.seed, geometry: { blockBytes, leafBytes } }
+    const early = this.#early.digester
     const digester =
-      this.#early?.digester.parameters.algorithm === algorithm
-        ? this.#early.digester
-        : await createDigester(parameters, this.#native)
+      early?.parameters.algorithm === algorithm ? early : await createDigester(parameters, this.#native)
     const farShare = (): number | null => rateShare(rate.bytesPerSecond, lanes.sessions.length)
     const shareOut = (): void => {
       if (!this.#push) for (const each of lanes.sessions) each.setRate(farShare())
@@ -185,22 +182,40 @@ class SyncRun {
     lanes.onChange = shareOut
     let invited: Promise<string> | null = null
     const invitation = (): Promise<string> => (invited ??= session.invite())
-    for (const open of disks) {
-      const scan = this.#takeEarly(open.disk, digester, open.size.lengthBytes)
-      if (scan === null) await this.#stopEarly()
-      this.#begun.add(open.near)
-      const running = {
-        push: this.#push,
-        options: this.#options,
-        digester,
-        compression,
-        lanes,
-        invitation,
-        scan,
-      }
-      watch.begin(open, lanes, this.#options, () => rate.bytesPerSecond)
-      await runDisk(session, open, { ...running, throttle: this.#throttle, farBytesPerSecond: farShare })
+    const running = {
+      push: this.#push,
+      options: this.#options,
+      native: this.#native,
+      digester,
+      compression,
+      lanes,
+      invitation,
+      throttle: this.#throttle,
+      farBytesPerSecond: farShare,
     }
+    // what was written is read back where all is to be verified, too
+    const verify = this.#options.verify === 'none' ? 'none' : 'written'
+    const recording: Promise<void>[] = []
+    const record = (open: OpenPair): void => {
+      const written = this.#pairing.finish(session, open)
+      written.catch(() => undefined) // awaited at the end, unless a disk fails before
+      recording.push(written)
+    }
+    for (const open of disks) {
+      const scan = this.#early.take(open.disk, digester, open.size.lengthBytes)
+      if (scan === null) await this.#early.stop()
+      this.#disks.begin(open)
+      watch.begin(open, lanes, this.#options, () => rate.bytesPerSecond)
+      await runDisk(session, open, { ...running, scan, verify, pair: this.#pairing.startOf(open) })
+      await this.#rescue?.done(open)
+      // the next disk need not wait for it
+      if (this.#options.verify !== 'all') record(open)
+    }
+    if (this.#options.verify === 'all') {
+      await verifyAll(session, disks, running)
+      disks.forEach(record)
+    }
+    await Promise.all(recording)
   }
 
   /** One more connection to the same far side. */
@@ -257,114 +272,10 @@ class SyncRun {
     })
   }
 
-  async #openSources(): Promise<void> {
-    const opening = this.#pairs.map(({ source }) =>
-      disksAtOnce(async () => {
-        const request = {
-          path: source.path,
-          role: 'source',
-          access: 'read',
-          create: 'never',
-          createSizeBytes: 0,
-          claim: 'exclusive',
-        } as const
-        return await openEndpoint(request, this.#native)
-      }),
-    )
-    const opened = await Promise.allSettled(opening)
-    for (const outcome of opened) if (outcome.status === 'fulfilled') this.#near.push(outcome.value)
-    const failed = opened.find((outcome) => outcome.status === 'rejected')
-    if (failed !== undefined) throw failed.reason
-  }
-
-  /** Starts digesting the first source with the algorithm that will be agreed on, unless the far end cannot. */
+  /** Starts digesting the first source while the session is still being opened. */
   async #digestEarly(seed: Uint8Array): Promise<void> {
-    if (!this.#push) return
-    const [first] = this.#near
-    const [best] =
-      this.#options.digest === 'auto' ? availableAlgorithms(this.#native) : [this.#options.digest]
-    if (first === undefined || best === undefined || !availableAlgorithms(this.#native).includes(best)) return
-    const { blockBytes, granularityBytes: leafBytes } = this.#options
-    const digester = await createDigester(
-      { algorithm: best, seed, geometry: { blockBytes, leafBytes } },
-      this.#native,
-    )
-    this.#early = { digester, scan: new Scan(first, digester, { offset: 0, length: first.info.sizeBytes }) }
-  }
-
-  async #openAll(session: Session): Promise<OpenPair[]> {
-    const { mode, create } = this.#options
-    const access = mode === 'write' ? 'write' : 'read'
-    const far: EndpointInfo[] = []
-    this.#pairs.forEach(({ source, destination }, disk) => {
-      if (this.#push) {
-        const createSizeBytes = this.#near[disk]?.info.sizeBytes ?? 0
-        session.open(disk, {
-          role: 'destination',
-          path: destination.path,
-          access,
-          create,
-          createSizeBytes,
-          lane: null,
-        })
-      } else {
-        session.open(disk, {
-          role: 'source',
-          path: source.path,
-          access: 'read',
-          create: 'never',
-          createSizeBytes: 0,
-          lane: null,
-        })
-      }
-    })
-    for (const { destination } of this.#pairs) {
-      const info = await session.opened()
-      far.push(info)
-      if (this.#push) continue
-      const request = {
-        path: destination.path,
-        role: 'destination',
-        access,
-        create,
-        createSizeBytes: info.sizeBytes,
-        claim: 'exclusive',
-      } as const
-      this.#near.push(await openEndpoint(request, this.#native))
-    }
-    const open = this.#pairs.map((pair, disk) => this.#checked(pair, disk, far[disk], access))
-    checkApart(
-      open.map(({ pair, near: { info }, far: there }) => ({
-        pair,
-        source: this.#push ? info : there,
-        destination: this.#push ? there : info,
-      })),
-    )
-    return open
-  }
-
-  #checked(pair: DiskPair, disk: number, far: EndpointInfo | undefined, access: 'read' | 'write'): OpenPair {
-    const near = this.#near[disk]
-    const meter = this.#meters[disk]
-    if (near === undefined || far === undefined || meter === undefined)
-      throw new SyncError('internal', `disk ${disk} is not open`)
-    const [source, destination] = this.#push ? [near.info, far] : [far, near.info]
-    const size = checkPair({
-      source,
-      destination,
-      sourceName: pair.source.typed,
-      destinationName: pair.destination.typed,
-      policy: this.#options.size,
-      access,
-    })
-    meter.opened(size.lengthBytes, destination.created, size.destinationBytes > destination.sizeBytes)
-    return { disk, pair, near, far, size, meter }
-  }
-
-  /** The scan that was started early, where it is of this disk, with this digester and of this length. */
-  #takeEarly(disk: number, digester: Digester, lengthBytes: number): Scan | null {
-    if (disk !== 0 || this.#early === null || this.#early.digester !== digester) return null
-    return this.#early.scan.range.length === lengthBytes ? this.#early.scan : null
+    const first = this.#disks.firstNear
+    if (this.#push && first !== null) await this.#early.begin(first, seed)
   }
 }
 

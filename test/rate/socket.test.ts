@@ -276,14 +276,14 @@ describe('what dead runs left', () => {
 })
 
 describe('a process with a control socket', () => {
-  const MODULES = join(import.meta.dirname, '..', '..', 'dist', 'sync')
+  const MODULES = join(import.meta.dirname, '..', '..', 'dist', 'rate')
 
   it('is not kept alive by it, and takes it away also at process.exit', async () => {
     for (const end of ['', 'process.exit(0)']) {
       const where = await place()
       const script = `
-        const { openControl } = await import('${MODULES}/control-socket.js')
-        const { RateControl } = await import('${MODULES}/rate-control.js')
+        const { openControl } = await import('${MODULES}/socket.js')
+        const { RateControl } = await import('${MODULES}/control.js')
         const { Throttle } = await import('${MODULES}/throttle.js')
         const rate = new RateControl([{ minuteOfWeek: 0, bytesPerSecond: 1 }, { minuteOfWeek: 9, bytesPerSecond: 2 }], new Throttle(null))
         const control = await openControl({ disks: [], pid: process.pid }, rate, ${JSON.stringify(where)})

@@ -36,6 +36,8 @@ export type Result = Readonly<{
   transport: string
   created: boolean
   state: string
+  attempts: number
+  lanes: number
   error?: { code: string; message: string; operand: string | null }
 }>
 

@@ -4,7 +4,7 @@
 import type { Digester, Range, SpanDigests } from '../../src/digest/digester.js'
 import type { Endpoint, EndpointInfo, Extent, Role } from '../../src/endpoint/endpoint.js'
 
-export type Access = 'digest' | 'read' | 'write' | 'zero' | 'flush'
+export type Access = 'digest' | 'read' | 'write' | 'zero' | 'flush' | 'drop'
 
 /** Called before each access, with the bytes it is about; what it rejects with is what the disk rejects with. */
 export type BeforeAccess = (access: Access, range: Range) => Promise<void> | void
@@ -145,8 +145,17 @@ export class MemoryDisk implements Endpoint {
     return Promise.reject(new Error('a disk in memory does not grow'))
   }
 
+  async grownBytes(): Promise<number> {
+    return 0
+  }
+
   async takeBack(): Promise<void> {
     // nothing was made
+  }
+
+  async readFromDevice(): Promise<Disposable> {
+    await this.#access('drop', { offset: 0, length: 0 }, () => undefined)
+    return { [Symbol.dispose]: () => undefined }
   }
 
   async flush(): Promise<void> {

@@ -9,7 +9,7 @@ import { createDigester } from '../../src/digest/open.js'
 import type { Endpoint } from '../../src/endpoint/endpoint.js'
 import { toSyncError } from '../../src/errors.js'
 import type { NativeCore } from '../../src/native.js'
-import { type DestinationResult, runDestination } from '../../src/sync/destination.js'
+import { type DestinationPass, type DestinationResult, runDestination } from '../../src/sync/destination.js'
 import type { BlockCounts } from '../../src/sync/report.js'
 import { runSource, type SourceResult } from '../../src/sync/source.js'
 import { Throttle } from '../../src/rate/throttle.js'
@@ -28,6 +28,9 @@ export type PassRequest = Readonly<{
   native?: { source: NativeCore | null; destination: NativeCore | null }
   throttle?: Throttle
   compressor?: Compressor
+  badSectors?: 'stop' | 'skip'
+  /** What the destination is to read back. */
+  verify?: Exclude<DestinationPass['verify'], undefined>
   /** Sees both channels before anything is sent. */
   onChannels?: (source: Channel, destination: Channel) => void
 }>
@@ -76,6 +79,7 @@ export async function runPass(request: PassRequest): Promise<PassOutcome> {
         throttle: request.throttle ?? new Throttle(null),
         compressor: request.compressor ?? null,
         scan: null,
+        badSectors: request.badSectors ?? 'stop',
       }),
     ),
     telling(
@@ -86,6 +90,7 @@ export async function runPass(request: PassRequest): Promise<PassOutcome> {
         endpoint: destination,
         digester: destinationDigester,
         operand: 'the destination',
+        ...(request.verify === undefined ? {} : { verify: request.verify }),
       }),
     ),
   ])

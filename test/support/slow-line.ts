@@ -6,8 +6,8 @@ import { connect, createServer, type Socket } from 'node:net'
 
 export type SlowLine = Readonly<{ port: number; close: () => Promise<void> }>
 
-/** Listens on a free loopback port and forwards to `toPort`. Who opens it closes it. */
-export async function openSlowLine(toPort: number, delayMs: number): Promise<SlowLine> {
+/** Listens on a loopback port (a free one, or `onPort`) and forwards to `toPort`. Who opens it closes it. */
+export async function openSlowLine(toPort: number, delayMs: number, onPort = 0): Promise<SlowLine> {
   const sockets = new Set<Socket>()
   const timers = new Set<NodeJS.Timeout>()
   const later = (act: () => void): void => {
@@ -29,7 +29,7 @@ export async function openSlowLine(toPort: number, delayMs: number): Promise<Slo
     const far = connect({ port: toPort, host: '127.0.0.1', allowHalfOpen: true })
     forward(near, far)
     forward(far, near)
-  }).listen(0, '127.0.0.1')
+  }).listen(onPort, '127.0.0.1')
   await once(server, 'listening')
   const address = server.address()
   if (address === null || typeof address === 'string') throw new Error('no port')

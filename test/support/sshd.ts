@@ -141,6 +141,8 @@ export async function startSshd(options: SshdOptions = {}): Promise<Sshd> {
         'MaxStartups 50:30:100',
         'UseDNS no',
         'PrintMotd no',
+        // far ends keep their records where those of this test are (state-directory.ts)
+        `SetEnv BLOCKSYNC_STATE_DIR=${process.env['BLOCKSYNC_STATE_DIR'] ?? join(directory, 'state')}`,
         ...(options.forceCommand === undefined ? [] : [`ForceCommand ${options.forceCommand}`]),
         ...(options.config ?? []),
         '',

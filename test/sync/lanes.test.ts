@@ -5,10 +5,11 @@ import { PassThrough } from 'node:stream'
 import { describe, expect, it } from 'vitest'
 
 import { SyncError } from '../../src/errors.js'
-import { Lanes, type LaneWork } from '../../src/sync/lanes.js'
+import { FURTHER_WINDOW_BYTES, Lanes, type LaneWork } from '../../src/sync/lanes.js'
 import { Session } from '../../src/sync/session.js'
 import type { Connection, FarExit } from '../../src/transport/transport.js'
-import { Channel } from '../../src/wire/channel.js'
+import { Channel, WINDOW_BYTES } from '../../src/wire/channel.js'
+import { FRAME, HEADER_BYTES } from '../../src/wire/frame.js'
 import { ownBanner } from '../../src/wire/handshake.js'
 import { isSettled, settled } from '../wire/pair.js'
 
@@ -29,6 +30,7 @@ class FakeFar {
       peerName: 'host2',
       kind: 'openssh',
       cipher: null,
+      forward: null,
       input,
       output,
       exit,
@@ -108,6 +110,28 @@ describe('lanes that come up', () => {
     await lanes[Symbol.asyncDispose]()
   })
 
+  it('have less in flight than the first one: their far processes add up', async () => {
+    const { lanes, first, connecting } = lanesOf()
+    const further = new FakeFar()
+    lanes.grow(2, 'required')
+    await settled()
+    connecting[0]?.resolve(further)
+    await settled()
+    const body = Buffer.alloc((1 << 20) - HEADER_BYTES)
+    const inFlight = async ({ channel }: Session): Promise<number> => {
+      for (let sent = 0; sent < 20; sent += 1) {
+        const sending = channel.send(FRAME.data, 0, [body])
+        sending.catch(() => undefined) // the one that waits is ended with its channel
+        if (!(await isSettled(sending))) break
+      }
+      return channel.inFlightBytes
+    }
+    expect(await inFlight(further.session)).toBe(FURTHER_WINDOW_BYTES)
+    expect(await inFlight(first.session)).toBe(WINDOW_BYTES)
+    lanes.fail(FAILED)
+    await lanes[Symbol.asyncDispose]()
+  })
+
   it('are waited for by finish, which takes no new ones meanwhile', async () => {
     const { lanes, connecting } = lanesOf()
     let done: () => void = () => undefined
@@ -173,7 +197,7 @@ describe('a lane that cannot be opened', () => {
   })
 
   it.each([
-    ['required', 'guard/in-use', []],
+    ['required', 'guard/held', []],
     ['welcome', null, ['lane 2 could not be opened (it is in use); the run goes on without it']],
   ] as const)('because its disk cannot be: %s', async (need, code, warned) => {
     const { lanes, first, connecting, warnings } = lanesOf()
@@ -183,7 +207,7 @@ describe('a lane that cannot be opened', () => {
     connecting[0]?.resolve(refused)
     lanes.start({
       open: async () => {
-        throw new SyncError('guard/in-use', 'it is in use')
+        throw new SyncError('guard/held', 'it is in use')
       },
       work: async () => {
         throw new Error('it works on a disk that it could not open')

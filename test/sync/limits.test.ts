@@ -20,11 +20,13 @@ const SECTION_BLOCKS = SECTION_BYTES / GEOMETRY.blockBytes
 /** Three whole sections, and one that ends in the middle of a leaf. */
 const LENGTH_BYTES = 3 * SECTION_BYTES + 5000
 
+/** No pass writes to it. */
+const FROM = randomBytes(LENGTH_BYTES).fill(0, SECTION_BYTES, 2 * SECTION_BYTES)
+const OLD = randomBytes(LENGTH_BYTES)
+
 /** Two contents that differ all over, with zeros in the second section of the source. */
 function disks(): { from: Buffer; to: Buffer } {
-  const from = randomBytes(LENGTH_BYTES)
-  from.fill(0, SECTION_BYTES, 2 * SECTION_BYTES)
-  return { from, to: randomBytes(LENGTH_BYTES) }
+  return { from: FROM, to: Buffer.from(OLD) }
 }
 
 describe('a pass over a part of a disk', () => {

@@ -14,9 +14,12 @@ import { MemoryDisk } from '../support/memory-disk.js'
 import { expectedOf, runPass, worked } from '../support/pass.js'
 
 const SEED = Number(process.env['BLOCKSYNC_TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
-/** Passes in this process; a process of its own is started for one in PROCESS_SHARE of them. */
+/**
+ * Passes in this process; a process of its own is started for one in PROCESS_SHARE of them. Each run has another seed, so
+ * few rounds in each of many runs find what many rounds in one would.
+ */
 const ROUNDS = Number(process.env['BLOCKSYNC_TEST_ROUNDS'] ?? 600)
-const PROCESS_SHARE = 20
+const PROCESS_SHARE = 40
 const TIMEOUT_MS = 600_000
 const NATIVE = loadNative('auto')
 

@@ -44,7 +44,7 @@ type FakeFar = Readonly<{
 }>
 
 /** A session with a far end that does nothing by itself. */
-function fakeFar(): FakeFar {
+function fakeFar(timeoutMs = 0): FakeFar {
   const input = new PassThrough()
   const output = new PassThrough().resume()
   let exits: (exit: Partial<FarExit>) => void = () => undefined
@@ -56,6 +56,7 @@ function fakeFar(): FakeFar {
     peerName: 'host2',
     kind: 'openssh',
     cipher: null,
+    forward: null,
     input,
     output,
     exit,
@@ -76,9 +77,12 @@ function fakeFar(): FakeFar {
     algorithms: [],
     codecs: [],
     processors: 1,
+    process: null,
+    timeoutMs: null,
+    bonds: false,
   } as const
   const channel = new Channel(input, output, Buffer.alloc(0))
-  const session = new Session(connection, channel, banner, 1, newSeed())
+  const session = new Session(connection, channel, banner, 1, newSeed(), timeoutMs)
   return { session, says: input, exits, isKilled: () => killed }
 }
 
@@ -132,6 +136,23 @@ describe('a goodbye', () => {
     const { session } = fakeFar()
     await expect(session.goodbye()).rejects.toMatchObject({ code: 'session/lost', operand: 'host2' })
     expect(waits()).toBe(1)
+  })
+
+  it('is waited for no longer than --timeout says, and not once more', async () => {
+    const waits = impatient()
+    const { session, isKilled } = fakeFar(SHORT_MS)
+    const thrown: unknown = await session.goodbye().catch((error: unknown) => error)
+    expect(thrown).toMatchObject({ code: 'session/lost' })
+    vi.useFakeTimers({ toFake: ['setTimeout'] })
+    try {
+      const giving = session.giveUp(thrown)
+      await vi.advanceTimersByTimeAsync(1000)
+      expect(await giving).toBe(thrown)
+    } finally {
+      vi.useRealTimers()
+    }
+    expect(isKilled()).toBe(true)
+    expect(waits()).toBe(0)
   })
 })
 
