@@ -3,11 +3,15 @@
 
 import type { NativeStatus } from '../native.js'
 import type { RunsEngine } from './bwlimit.js'
+import type { DigestEngine } from './digest.js'
 import type { DoctorEngine } from './doctor.js'
 import type { LocalNames } from './operand.js'
 import type { Output } from './output.js'
+import type { Receipts } from './receipt-file.js'
 import type { SignalSource } from './signals.js'
+import type { StatusEngine } from './status.js'
 import type { RunSync } from './sync.js'
+import type { RunUndo } from './undo.js'
 
 export type CommandContext = Readonly<{
   output: Output
@@ -16,11 +20,17 @@ export type CommandContext = Readonly<{
   /** A steady clock in ms. */
   nowMs: () => number
   signals: SignalSource
+  /** Asks the person at the terminal; null where there is none. */
+  ask: ((question: string, signal: AbortSignal) => Promise<boolean>) | null
   /** Ends the process at once. */
   exit: (status: number) => void
   /** Loaded only by the command that needs it: start-up time counts. */
   loadSync: () => Promise<RunSync>
+  loadReceipts: () => Promise<Receipts>
+  loadDigest: () => Promise<DigestEngine>
   loadDoctor: () => Promise<DoctorEngine>
   loadRuns: () => Promise<RunsEngine>
+  loadStatus: () => Promise<StatusEngine>
+  loadUndo: () => Promise<RunUndo>
   loadNativeStatus: () => Promise<() => NativeStatus>
 }>

@@ -17,6 +17,7 @@ function ownProcess(): ServeProcess {
     openInput: () => openWireInput(STDIN_FD, () => process.stdin),
     stdout: process.stdout,
     stderr: process.stderr,
+    originalCommand: process.env['SSH_ORIGINAL_COMMAND'] ?? null,
     on: (signal, handler) => process.on(signal, handler),
     removeListener: (signal, handler) => process.removeListener(signal, handler),
   }

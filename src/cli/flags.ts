@@ -1,18 +1,22 @@
-// The options of the command line: what commander parses, and how it becomes SyncOptions and what is printed.
-// Refuses values out of their set, options that contradict each other, and options that could have no effect.
+// The options of the command line as commander parses them: words in, flags out (settings.ts is what becomes of those).
+// Refuses values out of their set, empty ones, and options that are given too often.
 
 import { Option } from 'commander'
 import type { Command } from 'commander'
 
 import type { AlgorithmName } from '../digest/digester.js'
 import { SyncError } from '../errors.js'
-import { MAX_STREAMS, SYNC_DEFAULTS, syncOptions } from '../options.js'
-import type { CompressChoice, NativeMode, RunMode, SizePolicy, SyncOptions } from '../options.js'
+import { MAX_STREAMS } from '../options.js'
+import type { CompressChoice, NativeMode, SizePolicy, VerifyChoice } from '../options.js'
 import type { RateSchedule } from '../rate/schedule.js'
-import type { TransportOptions, RemoteSide } from '../transport/transport.js'
-import type { ProgressStyle } from './progress.js'
+import type { TransportOptions } from '../transport/transport.js'
+import { addForceFlags, type ForceFlags } from './force-flags.js'
 import { parseBwlimit } from './timetable.js'
 import { parsePort, parseSize } from './units.js'
+import { addPatienceFlags, type PatienceFlags } from './patience-flags.js'
+import { addStateFlag, addYesFlag, type StateFlags } from './state-flags.js'
+import { addUndoRunFlags, type UndoRunFlags } from './undo-flags.js'
+import { addVerifyFlags } from './verify-flags.js'
 import { hasControlCharacter, splitWords } from './words.js'
 
 export type ConnectionFlags = {
@@ -29,31 +33,30 @@ export type ConnectionFlags = {
 /** Null is no limit; wrapped, since commander takes a bare null for a missing value. */
 export type RateFlag = { schedule: RateSchedule | null }
 
-export type SyncFlags = ConnectionFlags & {
-  dryRun?: true
-  create?: true
-  size?: SizePolicy
-  disk?: string[]
-  bwlimit?: RateFlag
-  compress?: CompressChoice
-  streams?: number | 'auto'
-  blockSize?: number
-  granularity?: number
-  digest?: AlgorithmName | 'auto'
-  verbose?: true
-  quiet?: true
-  progress?: boolean
-  json?: true
-  stats?: true
-}
-
-/** What a run prints. `quiet`: nothing but errors (and the JSON result, where JSON is asked for). */
-export type Printing = Readonly<{
-  format: 'text' | 'json'
-  verbosity: 'quiet' | 'normal' | 'verbose'
-  progress: ProgressStyle
-  stats: 'shown' | 'hidden'
-}>
+export type SyncFlags = ConnectionFlags &
+  ForceFlags &
+  StateFlags &
+  PatienceFlags &
+  UndoRunFlags & {
+    dryRun?: true
+    create?: true
+    size?: SizePolicy
+    disk?: string[]
+    bwlimit?: RateFlag
+    compress?: CompressChoice
+    streams?: number | 'auto'
+    verify?: VerifyChoice
+    receipt?: string
+    rescue?: string
+    blockSize?: number
+    granularity?: number
+    digest?: AlgorithmName | 'auto'
+    verbose?: true
+    quiet?: true
+    progress?: boolean
+    json?: true
+    stats?: true
+  }
 
 const DIGESTS = ['auto', 'xxh3-128', 'xxh64x2', 'sha256'] satisfies (AlgorithmName | 'auto')[]
 const COMPRESS_CHOICES = ['auto', 'best', 'zstd', 'brotli', 'none'] satisfies CompressChoice[]
@@ -73,6 +76,7 @@ export function addSyncFlags(command: Command, kind: 'sync' | 'verify'): Command
       'write nothing and say what would be sent; exit status 1 where they differ',
     )
     command.option('--create', 'make the destination where it is missing: a sparse image file')
+    addYesFlag(command)
   }
   command.addOption(
     new Option(
@@ -80,11 +84,25 @@ export function addSyncFlags(command: Command, kind: 'sync' | 'verify'): Command
       'where sizes differ: strict refuses (default), grow enlarges the file, min takes the common part',
     ).choices(SIZES),
   )
+  addVerifyFlags(command, kind)
+  command.addOption(
+    new Option(
+      '--rescue <mapfile>',
+      'go on where the source cannot be read, leave the destination alone there, and list it (as ddrescue does)',
+    ).argParser(plainText('--rescue')),
+  )
   command.addOption(
     new Option('--disk <SRC=DST>', 'one pair of disks; repeat it for several in one run').argParser(
       repeated('--disk'),
     ),
   )
+
+  if (kind === 'sync') {
+    addUndoRunFlags(command)
+    addForceFlags(command)
+  }
+  addStateFlag(command)
+  addPatienceFlags(command)
 
   command.optionsGroup('Speed and digests:')
   if (kind === 'sync') {
@@ -194,62 +212,6 @@ export function addNativeFlag(command: Command): Command {
   )
 }
 
-/** The flags over the defaults, checked by the one validator. `remote` is null where both sides are here. Rejects with `usage`. */
-export function optionsOf(flags: SyncFlags, kind: 'sync' | 'verify', remote: RemoteSide | null): SyncOptions {
-  const mode: RunMode = kind === 'verify' ? 'verify' : flags.dryRun === true ? 'dry-run' : 'write'
-  return syncOptions({
-    mode,
-    create: flags.create === true ? 'if-missing' : 'never',
-    bwlimit: flags.bwlimit?.schedule ?? null,
-    ...(flags.compress === undefined ? {} : { compress: flags.compress }),
-    ...(flags.streams === undefined ? {} : { streams: flags.streams }),
-    ...(flags.size === undefined ? {} : { size: flags.size }),
-    ...(flags.blockSize === undefined ? {} : { blockBytes: flags.blockSize }),
-    ...(flags.granularity === undefined ? {} : { granularityBytes: flags.granularity }),
-    ...(flags.digest === undefined ? {} : { digest: flags.digest }),
-    ...connectionOf(flags, remote),
-  })
-}
-
-/** The part of the options that is about the far side. */
-export function connectionOf(
-  flags: ConnectionFlags,
-  remote: RemoteSide | null,
-): Pick<SyncOptions, 'native' | 'transport'> {
-  if (remote === null) refuseWithoutRemote(flags)
-  if (flags.rsh !== undefined && flags.ssh === 'ssh2') {
-    throw contradiction(
-      '--rsh',
-      'is for the system ssh, and --ssh ssh2 is the built-in client',
-      'Leave one of the two away.',
-    )
-  }
-  // a port in the URL and another one in -p: neither is obviously the one that was meant
-  if (remote !== null && remote.port !== null && flags.port !== undefined && remote.port !== flags.port) {
-    throw contradiction(
-      '--port',
-      `says ${flags.port}, and ${remote.typed} says ${remote.port}`,
-      'Leave one of the two away.',
-    )
-  }
-  const native = flags.native ?? SYNC_DEFAULTS.native
-  return {
-    native,
-    transport: {
-      ssh: flags.rsh !== undefined ? 'openssh' : (flags.ssh ?? SYNC_DEFAULTS.transport.ssh),
-      rsh: flags.rsh ?? null,
-      port: flags.port ?? null,
-      identities: flags.identity ?? [],
-      configFile: flags.sshConfig ?? null,
-      sudo: flags.sudo === true ? 'always' : 'never',
-      remoteCommand: flags.remoteCommand ?? SYNC_DEFAULTS.transport.remoteCommand,
-      // the far side is told only what is not its default, so that plain runs look plain in its process list
-      serveArguments: native === 'auto' ? [] : [`--native=${native}`],
-      lane: 'first',
-    },
-  }
-}
-
 function parseStreams(text: string): number | 'auto' {
   if (text === 'auto') return text
   const streams = /^\d{1,3}$/.test(text) ? Number(text) : 0
@@ -287,45 +249,6 @@ export function bareCompress(words: readonly string[]): string[] {
   })
 }
 
-/** What is printed. `redraw`: whether stderr is a terminal that can draw a line again. */
-export function printingOf(flags: SyncFlags, redraw: 'possible' | 'impossible'): Printing {
-  const format = flags.json === true ? 'json' : 'text'
-  const verbosity = flags.quiet === true ? 'quiet' : flags.verbose === true ? 'verbose' : 'normal'
-  return {
-    format,
-    verbosity,
-    progress: progressStyle(flags, redraw),
-    stats: flags.stats === true ? 'shown' : 'hidden',
-  }
-}
-
-function progressStyle(flags: SyncFlags, redraw: 'possible' | 'impossible'): ProgressStyle {
-  if (flags.progress === false || flags.quiet === true) return 'none'
-  if (flags.json === true) return 'json'
-  if (redraw === 'possible') return 'redraw'
-  return flags.progress === true || flags.verbose === true ? 'lines' : 'none'
-}
-
-function refuseWithoutRemote(flags: ConnectionFlags): void {
-  const given: [string, unknown][] = [
-    ['--rsh', flags.rsh],
-    ['--ssh', flags.ssh],
-    ['--port', flags.port],
-    ['--identity', flags.identity],
-    ['--ssh-config', flags.sshConfig],
-    ['--sudo', flags.sudo],
-    ['--remote-command', flags.remoteCommand],
-  ]
-  for (const [option, value] of given) {
-    if (value !== undefined)
-      throw contradiction(
-        option,
-        'is about the far side, and both sides are here',
-        'Write host:/path for a disk on another host.',
-      )
-  }
-}
-
 function repeated(option: string): (text: string, before: string[] | undefined) => string[] {
   const check = plainText(option)
   return (text, before = []) => {
@@ -344,6 +267,7 @@ function plainText(option: string): (text: string) => string {
   }
 }
 
-function contradiction(option: string, problem: string, hint: string): SyncError {
+/** An option that cannot mean anything as it is given; nothing was opened yet. */
+export function contradiction(option: string, problem: string, hint: string): SyncError {
   return new SyncError('usage', `${option} ${problem}; nothing was opened`, { operand: option, hint })
 }

@@ -2,6 +2,10 @@
 
 export const USAGE = `blocksync [sync] SOURCE... DESTINATION [options]   make DESTINATION equal to SOURCE
        blocksync verify SOURCE... DESTINATION [options]   compare only, write nothing
+       blocksync verify --receipt FILE DISK [options]     is it still what the receipt says?
+       blocksync digest DISK [options]                    the root digest of one disk
+       blocksync status [DISK...] [options]               what was synced to what, as recorded here
+       blocksync undo DISK [options]                      back to before the last run with --undo
        blocksync doctor [HOST] [options]                  what works here, and there
        blocksync bwlimit [RATE [PID]]                     show runs, or give one another limit
        blocksync serve                                    the far end; started over ssh by the other side`
@@ -28,5 +32,6 @@ export const EXIT_STATUSES = `Exit status:
   6    the destination could not be written; how far it got is said
   7    verification failed: the destination is not what was sent
   8    the connection broke or the far end died: run again, it continues from what is there
+  11   --rescue: all is done but what of the source could not be read
   70   a defect in blocksync
   130  interrupted by SIGINT, 143 by SIGTERM; everything acknowledged is on disk`

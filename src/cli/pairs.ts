@@ -11,10 +11,20 @@ import type { LocalNames, ParsedOperand } from './operand.js'
 const MAX_DISKS = 256
 
 /** As operands these are commands in the wrong place: `blocksync -n verify` would else ask a host called verify. */
-const COMMANDS: readonly string[] = ['sync', 'verify', 'serve', 'doctor', 'bwlimit', 'help']
+const COMMANDS: readonly string[] = [
+  'sync',
+  'verify',
+  'digest',
+  'status',
+  'undo',
+  'serve',
+  'doctor',
+  'bwlimit',
+  'help',
+]
 
 /** Commands that people of this field would type, and that another version may have. */
-const UNKNOWN_COMMANDS: readonly string[] = ['migrate', 'replicate', 'status', 'undo', 'digest']
+const UNKNOWN_COMMANDS: readonly string[] = ['migrate', 'replicate']
 
 /**
  * The pairs of a run, in the order they were given. Rejects with `usage`.
@@ -39,7 +49,7 @@ export function parsePairs(
     throw refuse(
       first,
       `this version of blocksync has no command ${first}`,
-      `The commands are sync, verify, doctor and bwlimit (blocksync --help); write ${first}: for a host of that name.`,
+      `The commands are sync, verify, digest, status, undo, doctor and bwlimit (blocksync --help); write ${first}: for a host of that name.`,
     )
   }
   const pairs = disks.length > 0 ? pairsOfDisks(operands, disks, names) : pairsOfOperands(operands, names)

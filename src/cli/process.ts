@@ -16,12 +16,22 @@ export function processContext(exit: (status: number) => void): CommandContext {
     names: { cwd, isFile: (name) => isFile(path.resolve(cwd, name)) },
     nowMs: () => performance.now(),
     signals: process,
+    ask: process.stdin.isTTY && process.stderr.isTTY ? ask : null,
     exit,
     loadSync: () => Promise.resolve(runEarly(EARLY_PARTS)),
+    loadReceipts: async () => (await import('./receipt-file.js')).receiptFiles,
+    loadDigest: async () => (await import('./engine.js')).digestEngine,
     loadDoctor: async () => (await import('./engine.js')).doctorEngine,
+    loadStatus: async () => (await import('./engine.js')).statusEngine,
+    loadUndo: async () => (await import('./engine.js')).runUndo,
     loadRuns: async () => (await import('./engine.js')).runsEngine,
     loadNativeStatus: async () => (await import('../native.js')).nativeStatus,
   }
+}
+
+async function ask(question: string, signal: AbortSignal): Promise<boolean> {
+  const { askYesOrNo } = await import('./ask.js')
+  return await askYesOrNo(question, { input: process.stdin, output: process.stderr }, signal)
 }
 
 /** True where something other than a directory has that name. */

@@ -6,13 +6,20 @@ import type { HelpConfiguration } from 'commander'
 
 import { EXIT, SyncError, toSyncError } from '../errors.js'
 import type { CommandContext } from './context.js'
+import type { DigestFlags } from './digest.js'
 import { doctorCommand } from './doctor.js'
 import type { DoctorFlags } from './doctor.js'
+import { addForceFlags } from './force-flags.js'
 import { addConnectionFlags, addNativeFlag, addSyncFlags, bareCompress } from './flags.js'
 import type { SyncFlags } from './flags.js'
 import { DESCRIPTION, EXAMPLES, EXIT_STATUSES, USAGE } from './help.js'
 import { failedResult } from './result.js'
+import { addStateFlag } from './state-flags.js'
+import type { StatusFlags } from './status.js'
 import { syncCommand } from './sync.js'
+import { addUndoFlags } from './undo-flags.js'
+import type { UndoFlags } from './undo.js'
+import { addDigestFlags, bareVerify } from './verify-flags.js'
 import { versionLines } from './version.js'
 
 const TRY_HELP = 'Try blocksync --help.'
@@ -56,10 +63,30 @@ async function dispatch(words: readonly string[], context: CommandContext): Prom
       status = await syncCommand({ kind: 'sync', operands, flags }, context)
     },
     verify: async (operands, flags) => {
-      status = await syncCommand({ kind: 'verify', operands, flags }, context)
+      const { receipt } = flags
+      const [disk = '', ...others] = operands
+      // one disk alone can be compared with nothing but a receipt
+      if (receipt === undefined || others.length > 0 || flags.disk !== undefined) {
+        status = await syncCommand({ kind: 'verify', operands, flags }, context)
+      } else {
+        const { verifyReceiptCommand } = await import('./digest.js')
+        status = await verifyReceiptCommand(disk, receipt, flags, context)
+      }
+    },
+    digest: async (disk, flags) => {
+      const { digestCommand } = await import('./digest.js')
+      status = await digestCommand(disk, flags, context)
     },
     doctor: async (host, flags) => {
       status = await doctorCommand(host, flags, context)
+    },
+    status: async (disks, flags) => {
+      const { statusCommand } = await import('./status.js')
+      status = await statusCommand(disks, flags, context)
+    },
+    undo: async (disk, flags) => {
+      const { undoCommand } = await import('./undo.js')
+      status = await undoCommand(disk, flags, context)
     },
     bwlimit: async (rate, pid) => {
       const { bwlimitCommand } = await import('./bwlimit.js')
@@ -73,7 +100,7 @@ async function dispatch(words: readonly string[], context: CommandContext): Prom
   try {
     // `help` and `help COMMAND`, as people type it, are the command's --help
     const asked = words[0] === 'help' ? [...words.slice(1), '--help'] : [...words]
-    await program.parseAsync(bareCompress(asked), { from: 'user' })
+    await program.parseAsync(bareVerify(bareCompress(asked)), { from: 'user' })
   } catch (thrown) {
     if (thrown instanceof VersionRequest) {
       const nativeStatus = await context.loadNativeStatus()
@@ -92,7 +119,10 @@ type Actions = Readonly<{
   print: (text: string) => void
   sync: (operands: string[], flags: SyncFlags) => Promise<void>
   verify: (operands: string[], flags: SyncFlags) => Promise<void>
+  digest: (disk: string, flags: DigestFlags) => Promise<void>
   doctor: (host: string | null, flags: DoctorFlags) => Promise<void>
+  status: (disks: string[], flags: StatusFlags) => Promise<void>
+  undo: (disk: string, flags: UndoFlags) => Promise<void>
   bwlimit: (rate: string | null, pid: string | null) => Promise<void>
 }>
 
@@ -122,6 +152,11 @@ function commandTree(actions: Actions): Command {
     )
     .argument('[operands...]')
     .action(async (operands: string[], flags: SyncFlags) => actions.verify(operands, flags))
+  const digest = program
+    .command('digest')
+    .description('Prints the root digest of one disk here. Only reads.')
+    .argument('<disk>')
+    .action(async (disk: string, flags: DigestFlags) => actions.digest(disk, flags))
   const doctor = program
     .command('doctor')
     .description(
@@ -129,6 +164,21 @@ function commandTree(actions: Actions): Command {
     )
     .argument('[host]')
     .action(async (host: string | undefined, flags: DoctorFlags) => actions.doctor(host ?? null, flags))
+  const status = program
+    .command('status')
+    .description(
+      'Shows the pairs of disks that are recorded here: which way, when, by whom, and whether the last run finished. ' +
+        'Exit status 1 where nothing is known of a DISK that is named.',
+    )
+    .argument('[disks...]')
+    .action(async (disks: string[], flags: StatusFlags) => actions.status(disks, flags))
+  const undo = program
+    .command('undo')
+    .description(
+      'Brings a disk here back to what it was before the last run with --undo that wrote it, also one that did not finish.',
+    )
+    .argument('<disk>')
+    .action(async (disk: string, flags: UndoFlags) => actions.undo(disk, flags))
   const bwlimit = program
     .command('bwlimit')
     .description(
@@ -141,14 +191,20 @@ function commandTree(actions: Actions): Command {
 
   addSyncFlags(sync, 'sync')
   addSyncFlags(verify, 'verify')
+  addNativeFlag(addDigestFlags(digest))
+  addNativeFlag(addForceFlags(addStateFlag(addUndoFlags(undo))))
   doctor.option('--json', 'one JSON result on stdout')
   addNativeFlag(addConnectionFlags(doctor))
-  for (const command of [sync, verify, doctor, bwlimit]) {
+  addStateFlag(status.option('--json', 'one JSON result on stdout'))
+  for (const command of [sync, verify, digest, status, undo, doctor, bwlimit]) {
     command.addHelpOption(new Option('-h, --help', 'this text').helpGroup('Other:'))
     command.configureHelp(HELP_FORM)
   }
-  verify.usage('SOURCE... DESTINATION [options]')
+  verify.usage('SOURCE... DESTINATION [options]\n       blocksync verify --receipt FILE DISK [options]')
+  digest.usage('DISK [options]')
+  undo.usage('DISK [options]')
   doctor.usage('[HOST] [options]')
+  status.usage('[DISK|HOST:DISK...] [options]')
   bwlimit.usage('[RATE [PID]] [options]')
 
   // one page answers `blocksync --help` and `blocksync sync --help`
@@ -171,13 +227,21 @@ function commandTree(actions: Actions): Command {
   return program
 }
 
+/** Where one of these is unknown, the command is another than sync. */
+const WRITING_OPTIONS: readonly string[] = ['--streams', '--bwlimit', '--compress', '--create']
+
 /** commander's words as our error: its suggestion is the hint, the option it is about is the operand. */
 function usageOf(error: CommanderError): SyncError {
   const [first = '', ...rest] = error.message.replace(/^error: /, '').split('\n')
   const suggestion = rest.join(' ').replace(/^\(|\)$/g, '')
   const option = /'(?:-\w, )?(--?[a-z0-9-]+)/i.exec(first)?.[1]
   return new SyncError('usage', `${first.replace(/\.$/, '')}; nothing was opened`, {
-    hint: suggestion === '' ? TRY_HELP : suggestion,
+    hint:
+      error.code === 'commander.unknownOption' && option !== undefined && WRITING_OPTIONS.includes(option)
+        ? `${option} is for a run that writes; leave it away.`
+        : suggestion === ''
+          ? TRY_HELP
+          : suggestion,
     ...(option === undefined ? {} : { operand: option }),
     cause: error,
   })

@@ -128,6 +128,13 @@ export class ProgressView {
     this.#shownMs = style === 'lines' ? nowMs() : Number.NEGATIVE_INFINITY
   }
 
+  /** The run begins again: what was counted until now says nothing of its rates. */
+  again(): void {
+    this.end()
+    this.#diskIndex = -1
+    this.#finishedDisk = -1
+  }
+
   update(progress: Progress): void {
     if (this.#style === 'none') return
     const now = this.#nowMs()

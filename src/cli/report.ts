@@ -2,7 +2,7 @@
 // `same: 942, diff: 82, 1024/1024` (blocks the same, blocks different, blocks done / blocks in all).
 
 import type { RunMode } from '../options.js'
-import type { BlockCounts, DiskReport, RunReport } from '../sync/report.js'
+import type { BlockCounts, DiskReport, Retry, RunReport } from '../sync/report.js'
 import { formatBytes, formatElapsed, formatRate } from './units.js'
 
 /** Sums over the disks of a run. */
@@ -10,6 +10,7 @@ export type Totals = BlockCounts & {
   totalBlocks: number
   sizeBytes: number
   sentBytes: number
+  verifiedBytes: number
   wireBytesSent: number
   wireBytesReceived: number
 }
@@ -28,6 +29,7 @@ export function totalsOf(disks: readonly DiskReport[]): Totals {
     totalBlocks: sum((disk) => disk.totalBlocks),
     sizeBytes: sum((disk) => disk.sizeBytes),
     sentBytes: sum((disk) => disk.sentBytes),
+    verifiedBytes: sum((disk) => disk.verifiedBytes),
     wireBytesSent: sum((disk) => disk.wireBytesSent),
     wireBytesReceived: sum((disk) => disk.wireBytesReceived),
   }
@@ -85,7 +87,7 @@ function answerLines(disks: readonly DiskReport[], mode: RunMode): string[] {
   const totals = totalsOf(disks)
   switch (mode) {
     case 'write':
-      return []
+      return verifiedLines(disks)
     case 'dry-run':
       return [`would send ${totals.sentBytes} bytes; nothing was written`]
     case 'verify': {
@@ -96,6 +98,15 @@ function answerLines(disks: readonly DiskReport[], mode: RunMode): string[] {
     default:
       return mode satisfies never
   }
+}
+
+/** What was read back, where that was asked for. */
+function verifiedLines(disks: readonly DiskReport[]): string[] {
+  if (disks.every(({ verified }) => verified === 'none')) return []
+  const { verifiedBytes, sizeBytes } = totalsOf(disks)
+  const written = `verified: ${formatBytes(verifiedBytes)} written, read back and equal`
+  if (disks.some(({ verified }) => verified !== 'all')) return [written]
+  return [`${written}; all ${formatBytes(sizeBytes)} compared again and equal`]
 }
 
 function statsLines(disk: DiskReport): string[] {
@@ -156,4 +167,10 @@ function both(bytes: number): string {
 
 function yesNo(value: boolean): string {
   return value ? 'yes' : 'no'
+}
+
+/** What is said before a run begins again. */
+export function retryText({ retry, retries, waitMs, error }: Retry): string {
+  const seconds = Math.max(1, Math.round(waitMs / 1000))
+  return `retrying in ${seconds} s (${retry} of ${retries}): ${error.message}`
 }

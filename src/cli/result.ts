@@ -3,7 +3,7 @@
 
 import type { SyncError } from '../errors.js'
 import type { RunMode } from '../options.js'
-import type { DiskPair, DiskReport, RunReport } from '../sync/report.js'
+import type { DiskPair, DiskReport, Retry, RunReport } from '../sync/report.js'
 import { totalsOf } from './report.js'
 
 /** What is known of a run when its result is printed; `pairs` is empty where the operands were not understood. */
@@ -11,11 +11,13 @@ export type Outcome = Readonly<{
   pairs: readonly DiskPair[]
   mode: RunMode
   report: RunReport
+  /** How often it was tried: 1, and one for each retry. 0 where it never began. */
+  attempts: number
   elapsedMs: number
 }>
 
 /** The result of a run. With several disks, `source`, `destination` and `digest.root` are arrays in their order. */
-export function resultOf({ pairs, mode, report, elapsedMs }: Outcome): object {
+export function resultOf({ pairs, mode, report, attempts, elapsedMs }: Outcome): object {
   const { disks, error } = report
   const totals = totalsOf(disks)
   const [first] = disks
@@ -34,8 +36,12 @@ export function resultOf({ pairs, mode, report, elapsedMs }: Outcome): object {
     wireBytesSent: totals.wireBytesSent,
     wireBytesReceived: totals.wireBytesReceived,
     durationMs: Math.round(elapsedMs),
+    attempts,
     digest: digestOf(disks),
     verified: weakest(disks),
+    verifiedBytes: totals.verifiedBytes,
+    undo: oneOrAllUndo(disks),
+    unreadable: unreadableOf(first),
     native: {
       source: first !== undefined && disks.every(({ native }) => native.source),
       destination: first !== undefined && disks.every(({ native }) => native.destination),
@@ -55,7 +61,12 @@ export function resultOf({ pairs, mode, report, elapsedMs }: Outcome): object {
 
 /** The result where a run failed before there was a report: nothing was counted. */
 export function failedResult(error: SyncError): object {
-  return resultOf({ pairs: [], mode: 'write', report: { disks: [], error }, elapsedMs: 0 })
+  return resultOf({ pairs: [], mode: 'write', report: { disks: [], error }, attempts: 0, elapsedMs: 0 })
+}
+
+/** The object of one `retry` event. */
+export function retryEvent({ retry, retries, waitMs, error }: Retry): object {
+  return { event: 'retry', retry, retries, waitMs, error: errorOf(error) }
 }
 
 export function errorOf({ code, message, operand, hint }: SyncError): object {
@@ -84,12 +95,25 @@ function diskResult(disk: DiskReport, mode: RunMode): object {
     durationMs: Math.round(disk.durationMs),
     digest: disk.digest,
     verified: disk.verified,
+    verifiedBytes: disk.verifiedBytes,
+    undo: disk.undo,
+    unreadable: unreadableOf(disk),
     native: { source: disk.native.source, destination: disk.native.destination },
     transport: disk.transport,
     cipher: disk.cipher,
     lanes: disk.lanes,
     compression: disk.compression,
+    pair: disk.pair,
   }
+}
+
+/** Ranges that the result lists: the map has all of them. */
+const MAX_LISTED_RANGES = 100
+
+function unreadableOf(disk: DiskReport | undefined): DiskReport['unreadable'] {
+  if (disk === undefined || disk.unreadable === null) return null
+  const { bytes, ranges, mapfile } = disk.unreadable
+  return { bytes, ranges: ranges.slice(0, MAX_LISTED_RANGES), mapfile }
 }
 
 /** True where something was written: a dry run and verify change nothing. */
@@ -101,6 +125,12 @@ function isChanged(disk: DiskReport, mode: RunMode): boolean {
 function oneOrAll<T>(values: readonly T[]): T | readonly T[] | null {
   const [first] = values
   return values.length > 1 ? values : (first ?? null)
+}
+
+/** Null where nothing is kept. */
+function oneOrAllUndo(disks: readonly DiskReport[]): DiskReport['undo'] | readonly DiskReport['undo'][] {
+  if (disks.every(({ undo }) => undo === null)) return null
+  return oneOrAll(disks.map(({ undo }) => undo))
 }
 
 function digestOf(disks: readonly DiskReport[]): object | null {

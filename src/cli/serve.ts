@@ -5,14 +5,26 @@ import type { Readable, Writable } from 'node:stream'
 
 import { EXIT, SyncError, toSyncError } from '../errors.js'
 import type { NativeMode } from '../options.js'
+import type { Restriction } from '../guard/restrict.js'
+import { printable } from '../printable.js'
 import { errorLines } from './output.js'
 import type { TextStream } from './output.js'
+import { askedWords, takeRestriction } from './restrict-words.js'
+
+/** Where undo journals of this host go, and the most they may take. */
+type UndoWords = Readonly<{ directory: string | null; maxBytes: number | null }>
 
 /** The engine's far half; resolves with the exit status. */
 export type RunServe = (
   input: Readable,
   output: Writable,
-  options: { native: NativeMode; signal: AbortSignal },
+  options: {
+    native: NativeMode
+    stateDir: string | null
+    undo: UndoWords
+    restriction: Restriction | null
+    signal: AbortSignal
+  },
 ) => Promise<number>
 
 /** The part of `process` that serve uses. */
@@ -21,14 +33,22 @@ export type ServeProcess = {
   openInput(): Readable & { isTTY?: boolean }
   readonly stdout: Writable
   readonly stderr: TextStream
+  /** SSH_ORIGINAL_COMMAND: what the client asked sshd to run, where authorized_keys says another command. */
+  readonly originalCommand: string | null
   on(signal: 'SIGINT' | 'SIGHUP' | 'SIGTERM', handler: () => void): unknown
   removeListener(signal: 'SIGINT' | 'SIGHUP' | 'SIGTERM', handler: () => void): unknown
 }
 
-const SERVE_HELP = `Usage: blocksync serve [--native=auto|require|off]
+/** What `serve --help` says; its options are not those of the other commands. */
+export const SERVE_HELP = `Usage: blocksync serve [--native=auto|require|off] [--state-dir=/DIR]
+                       [--undo-dir=/DIR] [--undo-max=BYTES]
+                       [--restrict-to /PATH... [--read-only|--write-only]]
 
 The far end of a run. blocksync starts it on the other host by itself, over ssh; stdin and stdout are the wire
 (docs/protocol.md), text goes to stderr. It ends when its input ends.
+
+--restrict-to is for a forced command in authorized_keys: such a key opens these disks, and disks in these directories,
+and no others. What its client asks for beside --native is left out.
 `
 
 /**
@@ -60,7 +80,9 @@ export async function serveCommand(
       )
   }
   try {
-    const parsed = parseServeWords(words)
+    const parsed = parseServeWords(words, process.originalCommand, (word) =>
+      say(`blocksync: ${printable(word)}: not for this key to choose; left out`),
+    )
     if (parsed.kind === 'help') {
       say(SERVE_HELP)
       return EXIT.ok
@@ -80,7 +102,13 @@ export async function serveCommand(
     process.on('SIGHUP', ignore)
     process.on('SIGTERM', terminate)
     const serve = await loadServe()
-    const status = await serve(input, process.stdout, { native: parsed.native, signal: abort.signal })
+    const status = await serve(input, process.stdout, {
+      native: parsed.native,
+      stateDir: parsed.stateDir,
+      undo: parsed.undo,
+      restriction: parsed.restriction,
+      signal: abort.signal,
+    })
     return abort.signal.aborted ? EXIT.sigterm : status
   } catch (thrown) {
     if (abort.signal.aborted) return EXIT.sigterm
@@ -96,16 +124,42 @@ export async function serveCommand(
   }
 }
 
-export type ServeWords = Readonly<{ kind: 'help' } | { kind: 'serve'; native: NativeMode }>
+export type ServeWords = Readonly<
+  | { kind: 'help' }
+  | {
+      kind: 'serve'
+      native: NativeMode
+      stateDir: string | null
+      undo: UndoWords
+      restriction: Restriction | null
+    }
+>
 
-/** The options of serve: `--native=MODE` (or in two words) and `--help`. Rejects with `usage`. */
-export function parseServeWords(words: readonly string[]): ServeWords {
+/**
+ * The options of serve. With --restrict-to the client's own command line (`originalCommand`) is looked at too: what it may
+ * not choose is left out, and `onIgnored` told. Rejects with `usage`.
+ */
+export function parseServeWords(
+  given: readonly string[],
+  originalCommand: string | null = null,
+  onIgnored: (word: string) => void = () => undefined,
+): ServeWords {
+  const { restriction, rest } = takeRestriction(given)
+  const asked = askedWords(restriction === null ? null : originalCommand)
+  for (const word of asked.ignored) onIgnored(word)
+  // what the key says comes last, and so holds
+  const words = [...asked.honoured, ...rest]
   let native: NativeMode = 'auto'
+  let stateDir: string | null = null
+  const undo: { directory: string | null; maxBytes: number | null } = { directory: null, maxBytes: null }
   for (let index = 0; index < words.length; index++) {
     const word = words[index] ?? ''
     if (word === '-h' || word === '--help') return { kind: 'help' }
     if (word === '--native') native = nativeMode(words[++index] ?? '')
     else if (word.startsWith('--native=')) native = nativeMode(word.slice('--native='.length))
+    else if (word.startsWith('--undo-dir=/')) undo.directory = word.slice('--undo-dir='.length)
+    else if (/^--undo-max=\d{1,15}$/.test(word)) undo.maxBytes = Number(word.slice('--undo-max='.length))
+    else if (word.startsWith('--state-dir=/')) stateDir = word.slice('--state-dir='.length)
     else {
       throw new SyncError('usage', `serve does not know '${word}'; nothing was opened`, {
         operand: word,
@@ -113,7 +167,7 @@ export function parseServeWords(words: readonly string[]): ServeWords {
       })
     }
   }
-  return { kind: 'serve', native }
+  return { kind: 'serve', native, stateDir, undo, restriction }
 }
 
 function nativeMode(value: string): NativeMode {

@@ -5,12 +5,14 @@ import { EXIT, SyncError, toSyncError } from '../errors.js'
 import type { SyncOptions } from '../options.js'
 import type { DiskPair, RunHooks, RunReport } from '../sync/report.js'
 import type { CommandContext } from './context.js'
-import { optionsOf, printingOf } from './flags.js'
-import type { Printing, SyncFlags } from './flags.js'
+import type { SyncFlags } from './flags.js'
 import { parsePairs, remoteOf } from './pairs.js'
 import { ProgressView } from './progress.js'
-import { reportLines, stoppedLine } from './report.js'
-import { resultOf } from './result.js'
+import { reportLines, retryText, stoppedLine } from './report.js'
+import type { OpenReceipt } from './receipt-file.js'
+import { resultOf, retryEvent } from './result.js'
+import { optionsOf, printingOf } from './settings.js'
+import type { Printing } from './settings.js'
 import { runSignal } from './signals.js'
 
 /** The engine's one entry. */
@@ -24,15 +26,18 @@ export type SyncRequest = Readonly<{ kind: 'sync' | 'verify'; operands: readonly
 
 /** Runs it; resolves with the exit status. Rejects with `usage` before anything is opened; later failures are printed. */
 export async function syncCommand(request: SyncRequest, context: CommandContext): Promise<number> {
-  const { output } = context
+  const { output, ask } = context
   const { kind, operands, flags } = request
   const pairs = parsePairs(operands, flags.disk ?? [], context.names)
   const options = optionsOf(flags, kind, remoteOf(pairs))
+  await using receipt = await receiptFor(flags, options, context)
   const printing = printingOf(flags, output.canRedraw(context.environment) ? 'possible' : 'impossible')
 
   const view = new ProgressView(printing.progress, output, context.nowMs)
   using interruption = runSignal(context.signals, (text) => output.note(text), context.exit)
   const startMs = context.nowMs()
+  const startedAt = new Date()
+  let attempts = 1
   const hooks: RunHooks = {
     onProgress: (progress) => view.update(progress),
     onDetail: (text) => {
@@ -41,22 +46,85 @@ export async function syncCommand(request: SyncRequest, context: CommandContext)
     onWarning: (text) => {
       if (printing.verbosity !== 'quiet') output.note(`blocksync: warning: ${text}`)
     },
+    onWaiting: (text) => {
+      if (printing.verbosity !== 'quiet') output.note(`blocksync: ${text}`)
+    },
+    onRetry: (retry) => {
+      attempts += 1
+      view.again()
+      if (printing.verbosity !== 'quiet') output.note(`blocksync: ${retryText(retry)}`)
+      if (printing.format === 'json') output.json(retryEvent(retry))
+    },
     onStderrLine: (line) => {
       if (printing.verbosity !== 'quiet') output.note(`remote: ${line}`)
     },
     signal: interruption.signal,
+    ...(ask === null || printing.format === 'json'
+      ? {}
+      : {
+          confirm: (question) => {
+            output.clearStatus()
+            return ask(question, interruption.signal)
+          },
+        }),
   }
-  const report = await runToReport(async () => {
+  const done = await runToReport(async () => {
     const sync = await context.loadSync()
     return sync(pairs, options, hooks)
   }, interruption.signal)
   view.end()
+  const report = await withReceipt(receipt, done, { kind, pairs, options, startedAt })
 
-  printReport({ pairs, options, printing, report, elapsedMs: context.nowMs() - startMs }, context)
+  printReport({ pairs, options, printing, report, attempts, elapsedMs: context.nowMs() - startMs }, context)
   if (report.error !== null) return report.error.exitStatus
   return options.mode !== 'write' && report.disks.some(({ different }) => different)
     ? EXIT.different
     : EXIT.ok
+}
+
+/** Found out before anything is opened; null where none is wanted. */
+async function receiptFor(
+  { receipt }: SyncFlags,
+  { mode }: SyncOptions,
+  { loadReceipts }: CommandContext,
+): Promise<OpenReceipt | null> {
+  if (receipt === undefined) return null
+  if (mode === 'dry-run')
+    throw new SyncError(
+      'usage',
+      '--receipt is of what was done, and a dry run does nothing; nothing was opened',
+      {
+        operand: '--receipt',
+        hint: 'Leave one of the two away; blocksync verify --receipt FILE compares and makes one.',
+      },
+    )
+  const receipts = await loadReceipts()
+  return await receipts.open(receipt)
+}
+
+type Ran = Readonly<{
+  kind: SyncRequest['kind']
+  pairs: readonly DiskPair[]
+  options: SyncOptions
+  startedAt: Date
+}>
+
+/** The report of a run whose receipt is written: there is one only of disks that are equal now. */
+async function withReceipt(
+  receipt: OpenReceipt | null,
+  report: RunReport,
+  { kind, pairs, options, startedAt }: Ran,
+): Promise<RunReport> {
+  const { disks, error } = report
+  const isEqual = options.mode === 'write' || !disks.some(({ different }) => different)
+  if (receipt === null || error !== null || !isEqual) return report
+  try {
+    const { receiptNow } = await import('./receipt.js')
+    await receipt.commit(receiptNow({ mode: kind, pairs, disks, startedAt }))
+    return report
+  } catch (thrown) {
+    return { disks, error: toSyncError(thrown) }
+  }
 }
 
 type Finished = Readonly<{
@@ -64,11 +132,12 @@ type Finished = Readonly<{
   options: SyncOptions
   printing: Printing
   report: RunReport
+  attempts: number
   elapsedMs: number
 }>
 
 function printReport(
-  { pairs, options, printing, report, elapsedMs }: Finished,
+  { pairs, options, printing, report, attempts, elapsedMs }: Finished,
   { output }: CommandContext,
 ): void {
   const { disks, error } = report
@@ -78,7 +147,7 @@ function printReport(
     if (stopped !== null) output.note(stopped)
   }
   if (printing.format === 'json') {
-    output.json(resultOf({ pairs, mode: options.mode, report, elapsedMs }))
+    output.json(resultOf({ pairs, mode: options.mode, report, attempts, elapsedMs }))
     return
   }
   // a run that failed before it began has no blocks to count

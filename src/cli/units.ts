@@ -41,6 +41,23 @@ export function parseRate(option: string, text: string): number | null {
   return Math.floor(bytes)
 }
 
+/** Milliseconds of each unit of time, by its name. */
+const MS_OF_UNIT: Readonly<Record<string, number>> = {
+  '': 1000,
+  s: 1000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+}
+
+/** The milliseconds of a time such as `30` (seconds), `90s`, `5m`, `1.5h`. Rejects with `usage`, naming the option. */
+export function parseDuration(option: string, text: string): number {
+  const match = text.length > MAX_NUMBER_TEXT ? null : /^([0-9]+(?:\.[0-9]+)?) ?([smhd]?)$/.exec(text)
+  const ms = Math.round(Number(match?.[1]) * (MS_OF_UNIT[match?.[2] ?? ''] ?? Number.NaN))
+  if (Number.isSafeInteger(ms)) return ms
+  throw badValue(option, text, 'is not a time', '30 (seconds), 5m or 2h')
+}
+
 /** A TCP port, 1 to 65535. Rejects with `usage`, naming the option. */
 export function parsePort(option: string, text: string): number {
   const port = portNumber(text)

@@ -16,7 +16,7 @@ const FAKE_SYNC = `
 const blocks = { sameBlocks: 1, differentBlocks: 0, zeroBlocks: 0, skippedBlocks: 0, totalBlocks: 2 }
 const disk = { ...blocks, source: '/a', destination: 'h:/a', state: 'partial', different: true, created: false, sizeBytes: 2,
   blockBytes: 1, sentBytes: 0, zeroedBytes: 0, readBytes: { source: 1, destination: 1 }, wireBytesSent: 0, wireBytesReceived: 0,
-  durationMs: 1, digest: null, verified: 'none', native: { source: false, destination: false }, transport: 'local', cipher: null }
+  durationMs: 1, digest: null, verified: 'none', unreadable: null, native: { source: false, destination: false }, transport: 'local', cipher: null }
 export async function sync(pairs, options, hooks) {
   hooks.onStderrLine('started')
   const done = { disks: [{ ...disk, state: 'done', sameBlocks: 2 }], error: null }

@@ -33,6 +33,7 @@ async function notes(
     peerName: 'h',
     kind: 'openssh',
     cipher: null,
+    forward: null,
     input: new PassThrough(),
     output: new PassThrough(),
     exit: Promise.resolve({ exitStatus: 0, signal: null, stderrTail: '' }),

@@ -6,10 +6,14 @@ import { Writable } from 'node:stream'
 
 import type { CommandContext } from '../../src/cli/context.js'
 import type { RunsEngine } from '../../src/cli/bwlimit.js'
+import type { DigestEngine } from '../../src/cli/digest.js'
 import type { DoctorEngine } from '../../src/cli/doctor.js'
 import { Output } from '../../src/cli/output.js'
+import type { StatusEngine } from '../../src/cli/status.js'
+import type { Receipts } from '../../src/cli/receipt-file.js'
 import { runProgram } from '../../src/cli/program.js'
 import type { RunSync } from '../../src/cli/sync.js'
+import type { EndpointInfo } from '../../src/endpoint/endpoint.js'
 import type { DiskPair, DiskReport, Progress, RunHooks, RunReport } from '../../src/sync/report.js'
 import type { SyncOptions } from '../../src/options.js'
 
@@ -25,6 +29,18 @@ export class MemoryStream extends Writable {
 }
 
 export const MIB = 1 << 20
+
+function endInfo(path: string): EndpointInfo {
+  return {
+    path,
+    kind: 'block-device',
+    sizeBytes: 1024 * MIB,
+    logicalSectorBytes: 512,
+    created: false,
+    direct: true,
+    identity: { machine: 'a', aliases: ['block:253:0'] },
+  }
+}
 
 export function diskReport(changes: Partial<DiskReport> = {}): DiskReport {
   return {
@@ -48,11 +64,26 @@ export function diskReport(changes: Partial<DiskReport> = {}): DiskReport {
     durationMs: 2000,
     digest: { algorithm: 'xxh3-128', root: 'aa55', seed: '0102', blockBytes: MIB, leafBytes: 4096 },
     verified: 'none',
+    verifiedBytes: 0,
+    undo: null,
     native: { source: true, destination: false },
     transport: 'openssh',
     cipher: null,
     lanes: 1,
     compression: null,
+    differing: [],
+    unreadable: null,
+    pair: null,
+    evidence: {
+      source: endInfo('/dev/vg/web'),
+      destination: endInfo('/dev/vg/web'),
+      stable: { source: null, destination: null },
+      far: { version: '0.1.0', node: 'v20.19.0', protocol: 2 },
+      startedAt: new Date('2026-01-02T03:04:05Z'),
+      flushedAt: new Date('2026-01-02T03:05:05Z'),
+      sections: Buffer.alloc(16 * 32, 5),
+      written: { count: 1, bytes: 12 * MIB, ranges: [{ offset: 0, length: 12 * MIB }], sections: null },
+    },
     ...changes,
   }
 }
@@ -82,8 +113,13 @@ export type Ran = { status: number; stdout: string; stderr: string; calls: Call[
 
 export type Setup = {
   engine?: (call: Call) => RunReport | Promise<RunReport>
+  digest?: DigestEngine
+  /** Names and texts; what is written comes here too. */
+  receipts?: Map<string, string>
   doctor?: DoctorEngine
   runs?: RunsEngine
+  status?: StatusEngine
+  ask?: CommandContext['ask']
   environment?: NodeJS.ProcessEnv
   /** Called with the emitter that stands for the process, before the run. */
   prepare?: (stage: {
@@ -93,6 +129,20 @@ export type Setup = {
     stderr: MemoryStream
   }) => void
   nowMs?: () => number
+}
+
+function memoryReceipts(receipts: Map<string, string>): Receipts {
+  return {
+    open: (file) =>
+      Promise.resolve({
+        commit: (document) => Promise.resolve(void receipts.set(file, JSON.stringify(document))),
+        [Symbol.asyncDispose]: () => Promise.resolve(),
+      }),
+    read: (file) => {
+      const text = receipts.get(file)
+      return text === undefined ? Promise.reject(new Error(`no receipt ${file}`)) : Promise.resolve(text)
+    },
+  }
 }
 
 /** Runs one command line in this process. */
@@ -115,9 +165,24 @@ export async function runWords(words: readonly string[], setup: Setup = {}): Pro
     names: { cwd: '/home/me', isFile: (path) => path === 'disk.img' },
     nowMs: setup.nowMs ?? (() => 0),
     signals,
+    ask: setup.ask ?? null,
     exit: (status) => exits.push(status),
     loadSync: () => Promise.resolve(sync),
     loadNativeStatus: () => Promise.resolve(() => ({ loaded: true, path: '/n', reason: null, simd: 'avx2' })),
+    loadReceipts: () => {
+      const { receipts } = setup
+      if (receipts === undefined) throw new Error('this test has no receipts')
+      return Promise.resolve(memoryReceipts(receipts))
+    },
+    loadDigest: () => {
+      if (setup.digest === undefined) throw new Error('this test has no digests')
+      return Promise.resolve(setup.digest)
+    },
+    loadUndo: () => Promise.reject(new Error('no undo here')),
+    loadStatus: () => {
+      if (setup.status === undefined) throw new Error('this test has no records')
+      return Promise.resolve(setup.status)
+    },
     loadDoctor: () => {
       if (setup.doctor === undefined) throw new Error('this test has no doctor')
       return Promise.resolve(setup.doctor)

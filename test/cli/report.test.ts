@@ -3,8 +3,8 @@
 import { describe, expect, it } from 'vitest'
 
 import { errorLines } from '../../src/cli/output.js'
-import { lastLine, reportLines, stoppedLine } from '../../src/cli/report.js'
-import { failedResult, resultOf } from '../../src/cli/result.js'
+import { lastLine, reportLines, stoppedLine, retryText } from '../../src/cli/report.js'
+import { failedResult, resultOf, retryEvent } from '../../src/cli/result.js'
 import { SyncError } from '../../src/errors.js'
 import type { DiskPair } from '../../src/sync/report.js'
 import { diskReport, MIB } from './fixtures.js'
@@ -143,10 +143,31 @@ same: 942, diff: 82, 1024/1024`)
   })
 })
 
+describe('a retry', () => {
+  const retry = { retry: 2, retries: 5, waitMs: 1730, error: lost }
+
+  it('is a line for people and an event for programs', () => {
+    expect(retryText(retry)).toBe('retrying in 2 s (2 of 5): the connection broke')
+    expect(retryText({ ...retry, waitMs: 0 })).toContain('in 1 s')
+    expect(retryEvent(retry)).toEqual({
+      event: 'retry',
+      retry: 2,
+      retries: 5,
+      waitMs: 1730,
+      error: {
+        code: 'session/lost',
+        message: 'the connection broke',
+        operand: 'host2',
+        hint: 'Run it again.',
+      },
+    })
+  })
+})
+
 describe('the JSON result', () => {
   it('has every promised field for one disk', () => {
     const report = { disks: [diskReport()], error: null }
-    const result = resultOf({ pairs: onePair, mode: 'write', report, elapsedMs: 2100.4 })
+    const result = resultOf({ pairs: onePair, mode: 'write', report, attempts: 1, elapsedMs: 2100.4 })
     const counts = {
       sizeBytes: 1024 * MIB,
       sameBlocks: 900,
@@ -164,6 +185,9 @@ describe('the JSON result', () => {
       ...counts,
       digest: { algorithm: 'xxh3-128', root: 'aa55', seed: '0102', blockBytes: MIB, leafBytes: 4096 },
       verified: 'none',
+      verifiedBytes: 0,
+      undo: null,
+      unreadable: null,
       native: { source: true, destination: false },
       changed: true,
       created: false,
@@ -178,6 +202,7 @@ describe('the JSON result', () => {
       ok: true,
       ...common,
       durationMs: 2100,
+      attempts: 1,
       dryRun: false,
       disks: [
         {
@@ -186,6 +211,7 @@ describe('the JSON result', () => {
           different: true,
           zeroedBytes: 2 * MIB,
           readBytes: { source: 982 * MIB, destination: 1024 * MIB },
+          pair: null,
         },
       ],
     })
@@ -196,7 +222,13 @@ describe('the JSON result', () => {
       diskReport({ verified: 'all', native: { source: true, destination: true } }),
       diskReport({ verified: 'written', sentBytes: 5, state: 'partial', digest: null }),
     ]
-    const result = resultOf({ pairs: twoPairs, mode: 'write', report: { disks, error: lost }, elapsedMs: 1 })
+    const result = resultOf({
+      pairs: twoPairs,
+      mode: 'write',
+      report: { disks, error: lost },
+      attempts: 1,
+      elapsedMs: 1,
+    })
     expect(result).toMatchObject({
       ok: false,
       source: ['/dev/vg/web', '/dev/vg/swap'],
@@ -219,16 +251,18 @@ describe('the JSON result', () => {
 
   it('changes nothing in a dry run or verify', () => {
     const report = { disks: [diskReport()], error: null }
-    expect(resultOf({ pairs: onePair, mode: 'dry-run', report, elapsedMs: 0 })).toMatchObject({
+    expect(resultOf({ pairs: onePair, mode: 'dry-run', report, attempts: 1, elapsedMs: 0 })).toMatchObject({
       changed: false,
       dryRun: true,
     })
-    expect(resultOf({ pairs: onePair, mode: 'verify', report, elapsedMs: 0 })).toMatchObject({
+    expect(resultOf({ pairs: onePair, mode: 'verify', report, attempts: 1, elapsedMs: 0 })).toMatchObject({
       changed: false,
       dryRun: false,
     })
     const idle = { disks: [diskReport({ sentBytes: 0, zeroedBytes: 0 })], error: null }
-    expect(resultOf({ pairs: onePair, mode: 'write', report: idle, elapsedMs: 0 })).toMatchObject({
+    expect(
+      resultOf({ pairs: onePair, mode: 'write', report: idle, attempts: 1, elapsedMs: 0 }),
+    ).toMatchObject({
       changed: false,
     })
   })
@@ -238,6 +272,7 @@ describe('the JSON result', () => {
       pairs: onePair,
       mode: 'write',
       report: { disks: [diskReport()], error: null },
+      attempts: 1,
       elapsedMs: 0,
     })
     const failed = failedResult(lost)

@@ -22,7 +22,12 @@ function stage(isTTY = false): Stage {
   const stdout = new MemoryStream()
   const stderr = new MemoryStream()
   const stdin = Object.assign(new PassThrough(), { isTTY })
-  const process = Object.assign(new EventEmitter(), { openInput: () => stdin, stdout, stderr })
+  const process = Object.assign(new EventEmitter(), {
+    openInput: () => stdin,
+    stdout,
+    stderr,
+    originalCommand: null,
+  })
   return { stdin, process, stdout, stderr, exits: [] }
 }
 
@@ -40,10 +45,12 @@ describe('the words of serve', () => {
     [[], { kind: 'serve', native: 'auto' }],
     [['--native=off'], { kind: 'serve', native: 'off' }],
     [['--native', 'require'], { kind: 'serve', native: 'require' }],
+    [['--undo-dir=/big', '--undo-max=1048576'], { undo: { directory: '/big', maxBytes: 1048576 } }],
+    [[], { undo: { directory: null, maxBytes: null } }],
     [['-h'], { kind: 'help' }],
     [['--native=off', '--help'], { kind: 'help' }],
   ])('%j', (words, parsed) => {
-    expect(parseServeWords(words)).toEqual(parsed)
+    expect(parseServeWords(words)).toMatchObject(parsed)
   })
 
   it.each([[['--native']], [['--native=']], [['--native=on']], [['--json']], [['/dev/a']], [['']]])(

@@ -7,6 +7,7 @@ import {
   formatDuration,
   formatElapsed,
   formatRate,
+  parseDuration,
   parsePort,
   parseRate,
   parseSize,
@@ -165,4 +166,23 @@ describe('words', () => {
       expect(failure(() => splitWords('--rsh', text))).toMatchObject({ code: 'usage', operand: '--rsh' })
     },
   )
+})
+
+describe('a time', () => {
+  it.each([
+    ['0', 0],
+    ['30', 30_000],
+    ['1.5', 1500],
+    ['90s', 90_000],
+    ['5m', 300_000],
+    ['1.5h', 5_400_000],
+    ['2d', 172_800_000],
+    ['10 m', 600_000],
+  ])('%s', (text, ms) => {
+    expect(parseDuration('--timeout', text)).toBe(ms)
+  })
+
+  it.each(['', 'm', '-1', '5 minutes', '1e3', '5M', '1h30m', '9'.repeat(30), 'off'])('not %s', (text) => {
+    expect(() => parseDuration('--timeout', text)).toThrow(/is not a time; nothing was opened/)
+  })
 })
