@@ -10,12 +10,13 @@ const TEST_TIMEOUT_MS = 60_000
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    setupFiles: ['test/support/state-directory.ts'],
     testTimeout: TEST_TIMEOUT_MS,
     hookTimeout: TEST_TIMEOUT_MS,
     // Each file in a process of its own: loop devices, signals and the native core's state do not meet.
     pool: 'forks',
-    // Most tests wait for ssh and disks; two at a time is what small machines bear.
-    maxWorkers: 2,
+    // Tests that start processes wait for ssh and disks a fifth of their time: three at once fill two processors.
+    maxWorkers: 3,
     reporters: ['default', new ClosingReporter()],
   },
 })

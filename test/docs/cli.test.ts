@@ -2,6 +2,7 @@
 
 import { describe, expect, it } from 'vitest'
 
+import { SERVE_HELP } from '../../src/cli/serve.js'
 import { EXIT, exitStatusOf, isErrorCode } from '../../src/errors.js'
 import { splitWords } from '../../src/cli/words.js'
 import { diskReport, progress, runWords } from '../cli/fixtures.js'
@@ -28,6 +29,9 @@ describe('docs/cli.md, options', () => {
   it.each([
     ['s', [] as string[]],
     ['v', ['verify']],
+    ['g', ['digest']],
+    ['t', ['status']],
+    ['u', ['undo']],
     ['d', ['doctor']],
     ['b', ['bwlimit']],
   ])('has the options of command %s, and no others', async (letter, words) => {
@@ -38,7 +42,8 @@ describe('docs/cli.md, options', () => {
   })
 
   it('is the only place options come from: no document names one that is not there', async () => {
-    const known = await optionsInHelp([])
+    const ofServe = SERVE_HELP.match(/--[a-z][a-z-]+/g) ?? []
+    const known = [...(await optionsInHelp([])), ...(await optionsInHelp(['digest'])), ...ofServe]
     for (const path of ['README.md', 'docs/cli.md', 'CHANGELOG.md', 'docs/architecture.md']) {
       const named = codeSpans(prose(readText(path))).flatMap(
         (span) => /^--[a-z][a-z-]+/.exec(span)?.[0] ?? [],
@@ -120,6 +125,17 @@ describe('docs/cli.md, JSON', () => {
   })
 })
 
+/** What a command asks for that is no run. */
+function missingFor(words: readonly string[]): string | null {
+  const [command = ''] = words
+  if (command === 'verify' && words.includes('--receipt') && words.length === 4) return 'no receipts'
+  return (
+    { doctor: 'no doctor', bwlimit: 'no runs', digest: 'no digests', status: 'no records', undo: 'no undo' }[
+      command
+    ] ?? null
+  )
+}
+
 describe('command lines', () => {
   const lines = [README, CLI].flatMap((text) =>
     fences(text, 'console').flatMap((block) =>
@@ -137,10 +153,10 @@ describe('command lines', () => {
 
   it.each(lines.map((line) => line.slice('$ '.length)))('%s is understood', async (line) => {
     const [, ...words] = splitWords('a document', line)
-    const { status, stderr, calls } = await runWords(words)
-    if (words[0] === 'doctor' || words[0] === 'bwlimit') {
-      // it came as far as looking for the doctor, or for runs, which this test does not have
-      const missing = words[0] === 'doctor' ? 'no doctor' : 'no runs'
+    const { status, stderr, calls } = await runWords(words, words.length > 4 ? { receipts: new Map() } : {})
+    const missing = missingFor(words)
+    if (missing !== null) {
+      // it came as far as looking for what this test does not have
       expect([status, stderr]).toEqual([EXIT.internal, expect.stringContaining(missing)])
     } else {
       expect([stderr, calls.length]).toEqual(['', 1])

@@ -5,6 +5,7 @@ import { existsSync, readFileSync, statSync } from 'node:fs'
 
 import { expect } from 'vitest'
 
+import { WINDOW_BYTES } from '../../src/wire/channel.js'
 import { relay, type RelayPlan, resultOf, type Running, startCli } from '../support/cli.js'
 import { randomBytes, type Scratch } from '../support/disks.js'
 
@@ -43,7 +44,10 @@ export async function refused(on: Scratch, words: readonly string[], host: strin
   }
 }
 
-/** A run of 64 MiB through a relay that does something at a frame. `pull` turns it round. */
+/** Twice what may be in flight: a run over it that is held or broken at its first frames cannot be at its end. */
+const RELAYED_BYTES = 2 * WINDOW_BYTES
+
+/** A run of RELAYED_BYTES through a relay that does something at a frame. `pull` turns it round. */
 export async function relayed(
   on: Scratch,
   plan: RelayPlan,
@@ -53,8 +57,8 @@ export async function relayed(
   ) => Promise<void>,
   direction: 'push' | 'pull' = 'push',
 ): Promise<Arranged> {
-  const from = await on.randomFile(`source-${made++}.img`, 64 * MIB)
-  const to = await on.sparseFile(`target-${made++}.img`, 64 * MIB)
+  const from = await on.randomFile(`source-${made++}.img`, RELAYED_BYTES)
+  const to = await on.sparseFile(`target-${made++}.img`, RELAYED_BYTES)
   const line = await relay(on, plan)
   return {
     words: [...(direction === 'push' ? [from, `far:${to}`] : [`far:${from}`, to]), ...line.words],

@@ -11,6 +11,7 @@ import { REMOTE_COMMAND, resultOf, runCli, synced } from '../support/cli.js'
 import { allocatedBytes, randomBytes, run, type Scratch, useScratch } from '../support/disks.js'
 import { useFarSides, type Way, ways } from '../support/far-sides.js'
 import { needs } from '../support/needs.js'
+import { selected } from '../support/selection.js'
 
 const KIB = 1024
 const MIB = 1 << 20
@@ -128,21 +129,27 @@ describe.each(ways('local', 'openssh', 'ssh2'))('over %s', (way: Way) => {
     for (const value of [result.wireBytesSent, result.wireBytesReceived]) expect(value).toBeGreaterThan(0)
   })
 
-  it.each([
-    ['--native', 'off'],
-    ['--native', 'require'],
-    ['--digest', 'sha256'],
-    ['--digest', 'xxh64x2'],
-    ['--block-size', '64K'],
-    ['--granularity', '512'],
-    ['--bwlimit', '200M'],
-  ])('works with %s %s', async (...option) => {
-    const on = scratch()
-    const source = await image(on)
-    const target = await image(on)
-    await synced(on, [source, there(target), ...words(), ...option])
-    expect(await digestOf(target)).toBe(await digestOf(source))
-  })
+  // The native core moves the bytes of each way differently. What the two ends agree about is the same over each way: one
+  // proves it.
+  const options: readonly [option: string, value: string, provenOver: Way | 'each'][] = [
+    ['--native', 'off', 'each'],
+    ['--native', 'require', 'each'],
+    ['--digest', 'sha256', 'local'],
+    ['--digest', 'xxh64x2', 'openssh'],
+    ['--block-size', '64K', 'local'],
+    ['--granularity', '512', 'ssh2'],
+    ['--bwlimit', '200M', 'ssh2'],
+  ]
+  it.each(selected(options, ([, , over]) => over === 'each' || over === way))(
+    'works with %s %s',
+    async (...[option, value]) => {
+      const on = scratch()
+      const source = await image(on)
+      const target = await image(on)
+      await synced(on, [source, there(target), ...words(), option, value])
+      expect(await digestOf(target)).toBe(await digestOf(source))
+    },
+  )
 
   it('works where only one end has the native core', needs('native'), async () => {
     const on = scratch()
