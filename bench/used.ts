@@ -121,7 +121,7 @@ async function copyFiles(
   names.sort()
   const random = new SeededBytes('files')
   let copiedBytes = 0
-  for (let left = names.length; left > 0 && copiedBytes < wantedBytes; left -= 1) {
+  for (let left = names.length; left > 0 && copiedBytes <= wantedBytes - BLOCK_BYTES; left -= 1) {
     signal.throwIfAborted()
     const index = random.below(left)
     const name = names[index]
