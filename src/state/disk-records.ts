@@ -24,10 +24,13 @@ const SUFFIX = '.json'
 /** `problems`: sentences about files that were not used. */
 export type LoadedRecords = Readonly<{ records: PairRecord[]; problems: string[] }>
 
-/** The name of a disk's directory here: the first 32 hex digits of SHA-256 over its best name. */
-export function diskKey({ names }: StableIdentity): string {
+/**
+ * The name of a disk's directory here: the first 32 hex digits of SHA-256 over its host and its best name. The host, since
+ * several may have one state directory (a shared home).
+ */
+export function diskKey({ machineId, names }: StableIdentity): string {
   return createHash('sha256')
-    .update(names[0] ?? '')
+    .update(`${machineId}\n${names[0] ?? ''}`)
     .digest('hex')
     .slice(0, 32)
 }
@@ -96,6 +99,28 @@ export async function forgetWritten(state: string, disk: StableIdentity, since: 
   for (const { pairId } of gone) await remove(directory, pairId)
   await syncDirectory(directory)
   return gone.length
+}
+
+/**
+ * Marks the runs that wrote to `disk` and did not finish as overtaken, but for those of `pairId`: somebody else is about to
+ * write to it. A record that cannot be changed is removed, so that it says nothing that is not true any more. When it resolves
+ * this lasts; rejects with the system's error.
+ */
+export async function overtake(state: string, disk: StableIdentity, pairId: string | null): Promise<void> {
+  const { records } = await loadRecords(state, disk)
+  for (const record of records) {
+    const { running, role } = record
+    if (role !== 'destination' || running === null || running.overtaken === true) continue
+    if (record.pairId === pairId) continue
+    try {
+      await saveRecord(state, { ...record, running: { ...running, overtaken: true } })
+    } catch (error) {
+      if (errnoOf(error) === null) throw error
+      const directory = join(state, DISKS, diskKey(disk))
+      await remove(directory, record.pairId)
+      await syncDirectory(directory)
+    }
+  }
 }
 
 async function loadDirectory(directory: string): Promise<LoadedRecords> {

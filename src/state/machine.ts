@@ -21,9 +21,16 @@ const ID_DIGITS = 32
 /** A host name has at most 64 bytes in Linux (HOST_NAME_MAX). */
 const MAX_HOST_NAME_UNITS = 64
 
-/** SHA-256 over a fixed text and the id, its first 32 hex digits. */
-export function machineIdOf(text: string): string {
-  return createHash('sha256').update(APPLICATION).update(text).digest('hex').slice(0, ID_DIGITS)
+/**
+ * SHA-256 over a fixed text, the id and the host's name, its first 32 hex digits. The name, since hosts that were made from
+ * one image often have one id, and a pair of disks of the same path would be taken for one disk.
+ */
+export function machineIdOf(text: string, hostName: string = ownHostName()): string {
+  return createHash('sha256')
+    .update(APPLICATION)
+    .update(`${text}\n${hostName}\n`)
+    .digest('hex')
+    .slice(0, ID_DIGITS)
 }
 
 /** This host's name as people know it. */

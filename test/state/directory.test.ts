@@ -114,6 +114,10 @@ describe('the machine id', () => {
     expect(made).not.toBe(id)
   })
 
+  it('is another one on a host of another name, which has been made from the same image', () => {
+    expect(machineIdOf(id, 'kvm1')).not.toBe(machineIdOf(id, 'kvm2'))
+  })
+
   it('is made and kept where there is none', async () => {
     writeFileSync(join(base, 'id'), 'uninitialized\n')
     const ask = (): Promise<string | null> => ownMachineId(() => Promise.resolve(base), join(base, 'id'))
