@@ -4,6 +4,7 @@ export type { AlgorithmName } from './digest/digester.js'
 export { EXIT, type ErrorCode, exitStatusOf, SyncError } from './errors.js'
 export {
   type NativeMode,
+  type ResumeChoice,
   type RunMode,
   type SizePolicy,
   SYNC_DEFAULTS,

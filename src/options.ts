@@ -16,6 +16,12 @@ export type CompressChoice = 'none' | 'auto' | 'best' | 'zstd' | 'brotli'
 /** What is read back before a run is called done: nothing, what it wrote, or all of both disks. */
 export type VerifyChoice = 'none' | 'written' | 'all'
 
+/**
+ * Whether a run goes on from the checkpoint of one that did not finish: `auto` where the source is known not to have changed,
+ * `yes` where the user knows it, `no` never.
+ */
+export type ResumeChoice = 'auto' | 'yes' | 'no'
+
 /** `write` makes the destination equal; `dry-run` and `verify` open it read-only and write nothing. */
 export type RunMode = 'write' | 'dry-run' | 'verify'
 
@@ -51,6 +57,9 @@ export type SyncOptions = Readonly<{
    * directory, and at most `maxBytes` of it, or null for no bound. Null keeps nothing. Only in a run that writes.
    */
   undo: Readonly<{ directory: string | null; maxBytes: number | null }> | null
+  resume: ResumeChoice
+  /** How long a run goes on between two checkpoints, at least; tests have it shorter. */
+  checkpointEveryMs: number
   /** Go on where the source cannot be read, and write the map of that to this file here; null ends the run there. */
   rescue: string | null
   transport: TransportOptions
@@ -74,6 +83,9 @@ export const SYNC_DEFAULTS: SyncOptions = {
   lockWaitMs: 0,
   retries: 0,
   undo: null,
+  resume: 'auto',
+  // short beside what is lost with it, long beside the moment in which nothing is under way
+  checkpointEveryMs: 20_000,
   rescue: null,
   transport: {
     ssh: 'auto',
@@ -146,7 +158,10 @@ export function syncOptions(given: Partial<SyncOptions>): SyncOptions {
   if (unknown !== undefined) throw usage('force', `knows no guard called ${String(unknown)}`)
   if (options.force.length > 0 && options.mode === 'verify')
     throw usage('force', 'overrides what refuses a write, and verify writes nothing')
+  if (options.resume === 'yes') checkResume(options)
   if (options.rescue !== null) checkRescue(options.rescue, options.verify)
+  if (!isCount(options.checkpointEveryMs, 1, MAX_WAIT_MS))
+    throw usage('checkpointEveryMs', 'is from 1 ms to 20 days')
   if (options.undo !== null) checkUndo(options.undo, options.mode)
   if (options.bwlimit !== null && !isRateSchedule(options.bwlimit)) {
     throw usage('--bwlimit', 'must be rates of at least 1 byte a second, in the order of the week')
@@ -166,6 +181,12 @@ function checkUndo({ directory, maxBytes }: NonNullable<SyncOptions['undo']>, mo
       '--undo-dir',
       `is an absolute path of letters, digits and _@%+=:,./- on the destination's host, not '${directory}'`,
     )
+}
+
+function checkResume({ mode, rescue }: SyncOptions): void {
+  if (mode !== 'write') throw usage('--resume', 'goes on with a run that writes, and nothing is written')
+  if (rescue !== null)
+    throw usage('--resume', 'leaves parts of the source unread, and the map of --rescue is of all of it')
 }
 
 function checkRescue(path: string, verify: VerifyChoice): void {

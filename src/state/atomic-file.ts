@@ -21,16 +21,16 @@ const LEFT_BEHIND_MS = 60 * 60 * 1000
 const MAX_BROKEN = 9
 
 /**
- * Replaces `path` with a file (mode 0600) of that text. When it resolves the text is on stable storage under that name; when
- * it rejects with the system's error, or the process is killed, the old file is there as it was.
+ * Replaces `path` with a file (mode 0600) of that content. When it resolves the content is on stable storage under that name;
+ * when it rejects with the system's error, or the process is killed, the old file is there as it was.
  */
-export async function writeAtomically(path: string, text: string): Promise<void> {
+export async function writeAtomically(path: string, content: string | Uint8Array): Promise<void> {
   const directory = dirname(path)
   const temporary = join(directory, `${TEMPORARY_PREFIX}${process.pid}-${randomBytes(6).toString('hex')}`)
   try {
     {
       await using file = await open(temporary, 'wx', 0o600)
-      await file.writeFile(text)
+      await file.writeFile(content)
       await file.sync()
     }
     await rename(temporary, path)
@@ -52,19 +52,27 @@ export async function syncDirectory(path: string): Promise<void> {
  * with a RangeError for a file that cannot be ours.
  */
 export async function readSmallFile(path: string): Promise<string | null> {
+  return (await readPlainFile(path, MAX_STATE_FILE_BYTES))?.toString('utf8') ?? null
+}
+
+/** The same of a file of at most `mostBytes`. */
+export async function readPlainFile(path: string, mostBytes: number): Promise<Buffer | null> {
   try {
     // a fifo would make the open wait; a link would lead elsewhere
     await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
-    if (!(await file.stat()).isFile()) throw new RangeError('is not a file')
-    const buffer = Buffer.allocUnsafe(MAX_STATE_FILE_BYTES + 1)
+    const facts = await file.stat()
+    if (!facts.isFile()) throw new RangeError('is not a file')
+    if (facts.size > mostBytes) throw new RangeError(`has more than ${mostBytes} bytes`)
+    // one more, to see its end
+    const buffer = Buffer.allocUnsafe(facts.size + 1)
     let bytes = 0
     for (;;) {
       const { bytesRead } = await file.read(buffer, bytes, buffer.length - bytes, bytes)
       bytes += bytesRead
       if (bytesRead === 0 || bytes === buffer.length) break
     }
-    if (bytes > MAX_STATE_FILE_BYTES) throw new RangeError(`has more than ${MAX_STATE_FILE_BYTES} bytes`)
-    return buffer.toString('utf8', 0, bytes)
+    if (bytes > facts.size) throw new RangeError('became longer while it was read')
+    return buffer.subarray(0, bytes)
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return null
     if (errnoOf(error) === 'ELOOP') throw new RangeError('is a symbolic link', { cause: error })

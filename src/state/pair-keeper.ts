@@ -39,7 +39,9 @@ export class PairKeeper {
 
   async #mark({ pairId, runId, generation, peer, by }: PairStart): Promise<string | null> {
     const before = this.#known.find((record) => record.pairId === pairId)
-    return await this.#state.save({
+    const { stable } = this.#disk
+    const unmarked = await this.#state.overtake(stable, pairId)
+    const why = await this.#state.save({
       pairId,
       role: this.#role,
       disk: this.#disk,
@@ -49,6 +51,8 @@ export class PairKeeper {
       finished: before?.role === this.#role ? before.finished : null,
       running: { runId, since: new Date().toISOString(), by, process: await ownProcess() },
     })
+    // an old mark of the pair must not stay as that of the run that wrote last
+    return why === null ? unmarked : ((await this.#state.overtake(stable, null)) ?? why)
   }
 
   /** The record is on stable storage when it resolves; with why it is not, or null. */

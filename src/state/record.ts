@@ -33,6 +33,8 @@ export type RunningMark = Readonly<{
   by: RunBy
   /** The process on the destination's host (ownProcess of src/state/process.ts): tells a run under way from a dead one. */
   process: string
+  /** Somebody else (another pair's run, an undo) has begun to write to the disk since: what the run had done counts no more. */
+  overtaken?: true
 }>
 
 /** What the disk on this host was in its last run with the peer's disk. Both ends keep one, with the same `pairId`. */
@@ -62,6 +64,13 @@ export type KnownDisk = Readonly<{
   stable: StableIdentity
   content: readonly Signature[]
   pairs: readonly PairRecord[]
+  /**
+   * Of a file: changes with every change of it (a source), or when it is replaced by another one (a destination). Null where
+   * nothing is known: a device has none.
+   */
+  stamp: string | null
+  /** It is known that nobody can change it: a snapshot that is read-only. */
+  frozen: boolean
 }>
 
 /** Of the JSON files; another one is not read. */
@@ -164,6 +173,7 @@ function checkedRunning(value: unknown): RunningMark {
     since: time(fields, 'since'),
     by: checkedBy(fields['by']),
     process: plain(fields, 'process', 80),
+    ...(fields['overtaken'] === true ? { overtaken: true } : {}),
   }
 }
 

@@ -11,7 +11,7 @@ import { errnoOf } from '../errors.js'
 import { printable } from '../printable.js'
 import { packageVersion } from '../version.js'
 import { openStateDirectory, type StateDirectory } from './directory.js'
-import { forgetWritten, loadRecords, saveRecord } from './disk-records.js'
+import { forgetWritten, loadRecords, overtake, saveRecord } from './disk-records.js'
 import { ownHostName, ownMachineId } from './machine.js'
 import { fitOf } from './match.js'
 import type { PairRecord, RunBy } from './record.js'
@@ -82,6 +82,21 @@ export class HostState {
       return null
     } catch (error) {
       return `no pair record was written in ${this.path}: ${reason(error)}`
+    }
+  }
+
+  /**
+   * Before `disk` is written by who is not of `pairId` (null: by an undo): runs of others that did not finish are no longer
+   * gone on with. Resolves with why that could not be marked, or null.
+   */
+  async overtake(disk: StableIdentity, pairId: string | null): Promise<string | null> {
+    const directory = await openStateDirectory(this.path, 'read')
+    if (directory.path === null) return directory.isMissing ? null : directory.why
+    try {
+      await overtake(this.path, disk, pairId)
+      return null
+    } catch (error) {
+      return `the pair records in ${this.path} still say that an earlier run may go on: ${reason(error)}`
     }
   }
 

@@ -56,6 +56,8 @@ export type DestinationPass = Readonly<{
   preserver?: Preserver | null
   /** Nothing is written before this resolves. */
   permitted?: Promise<unknown>
+  /** Told when the first frame of the pass is here: the source has begun it. */
+  onBegun?: () => void
   /** Told of what arrived to be written. */
   onWritten?: RangeSink
   onProgress?: (progress: DestinationProgress) => void
@@ -181,6 +183,7 @@ class DestinationRun {
     const { channel, disk } = this.#pass
     for (;;) {
       const frame = await channel.receive()
+      this.#pass.onBegun?.()
       if (frame.disk !== disk)
         throw protocolError(`${frameName(frame.type)} frame for disk ${frame.disk} during disk ${disk}`)
       if (frame.type === FRAME.data) await this.#accept(frame)

@@ -8,7 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { toSyncError } from '../errors.js'
 import type { SyncOptions } from '../options.js'
 import { bondSession } from './bond-near.js'
-import type { OpenPair } from './disk-run.js'
+import type { OpenPair } from './disk-pass.js'
 import { streamsFor } from './lane-policy.js'
 import type { Lanes } from './lanes.js'
 import type { Session } from './session.js'
@@ -61,7 +61,7 @@ export class LinkWatch implements Disposable {
     const moved = (): number => (this.#push ? channel.wireBytesSent : channel.wireBytesReceived) - unwritten()
     let startMs = performance.now()
     let startBytes = moved()
-    let startDoneBytes = 0
+    let startDoneBytes = meter.doneBytes
     let members = this.#session.members
     this.#loadedMs.length = 0
     const look = (): void => {

@@ -9,6 +9,7 @@ import type { DestinationProgress } from './destination.js'
 import type { BlockCounts, DiskEvidence, DiskPair, DiskReport, RunHooks } from './report.js'
 import type { Session } from './session.js'
 import type { SourceProgress } from './sender.js'
+import { joined } from './written-ranges.js'
 
 /** Least time between two progress events. */
 export const PROGRESS_INTERVAL_MS = 100
@@ -19,6 +20,17 @@ type Part = BlockCounts & {
   sentBytes: number
   zeroedBytes: number
   readBytes: DiskReport['readBytes']
+}
+
+const NOTHING: Readonly<Part> = {
+  doneBytes: 0,
+  sameBlocks: 0,
+  differentBlocks: 0,
+  zeroBlocks: 0,
+  skippedBlocks: 0,
+  sentBytes: 0,
+  zeroedBytes: 0,
+  readBytes: { source: 0, destination: 0 },
 }
 
 /** How a pass tells how far it is: by the half that runs in this process. */
@@ -76,6 +88,7 @@ export class DiskMeter {
       wireBytesReceived: 0,
       durationMs: 0,
       digest: null,
+      resumedBytes: 0,
       verified: 'none',
       verifiedBytes: 0,
       undo: null,
@@ -121,14 +134,16 @@ export class DiskMeter {
     this.#report.different = created || lengthened
   }
 
-  /** `channels`: of all lanes of the run; more may be added to it later. */
+  /** `channels`: of all lanes of the run; more may be added to it later. Again, with another digest: it goes on counting. */
   started(channels: readonly Channel[], digester: Digester): void {
     const { algorithm, seed, geometry } = digester.parameters
     this.#channels = channels
-    this.#startMs = performance.now()
-    this.#startedAt = new Date()
-    // The first disk also answers for what the session cost before it.
-    if (this.#index > 0) this.#wireBefore = this.#wireBytes()
+    if (this.#report.state === 'not-started') {
+      this.#startMs = performance.now()
+      this.#startedAt = new Date()
+      // The first disk also answers for what the session cost before it.
+      if (this.#index > 0) this.#wireBefore = this.#wireBytes()
+    }
     this.#report.state = 'partial'
     this.#digest = { algorithm, seed: Buffer.from(seed).toString('hex'), ...geometry }
   }
@@ -141,16 +156,7 @@ export class DiskMeter {
   /** For one more pass over a part of the disk, by the lane of that number. */
   part(lane: number): PartMeter {
     this.#lanes.add(lane)
-    const part: Part = {
-      doneBytes: 0,
-      sameBlocks: 0,
-      differentBlocks: 0,
-      zeroBlocks: 0,
-      skippedBlocks: 0,
-      sentBytes: 0,
-      zeroedBytes: 0,
-      readBytes: { source: 0, destination: 0 },
-    }
+    const part: Part = { ...NOTHING }
     this.#parts.push(part)
     return {
       sourceProgress: (progress) => {
@@ -202,6 +208,14 @@ export class DiskMeter {
     this.#emit()
   }
 
+  /** What a look at a checkpoint read at both ends; `bytes` of the disk need not be compared, 0 where it was not as it says. */
+  resumed(bytes: number, read: DiskReport['readBytes']): void {
+    const skippedBlocks = Math.ceil(bytes / this.#report.blockBytes)
+    this.#parts.push({ ...NOTHING, skippedBlocks, doneBytes: bytes, readBytes: read })
+    this.#report.resumedBytes = bytes
+    this.#emit()
+  }
+
   /** Both ends have a record of it. */
   recorded(pair: NonNullable<DiskReport['pair']>): void {
     this.#report.pair = pair
@@ -228,14 +242,7 @@ export class DiskMeter {
   unread(found: readonly Range[]): void {
     const { unreadable } = this.#report
     if (unreadable === null || found.length === 0) return
-    const ranges: Range[] = []
-    for (const { offset, length } of [...unreadable.ranges, ...found].toSorted(
-      (a, b) => a.offset - b.offset,
-    )) {
-      const last = ranges.at(-1)
-      if (last !== undefined && last.offset + last.length === offset) last.length += length
-      else ranges.push({ offset, length })
-    }
+    const ranges = joined([...unreadable.ranges, ...found])
     const bytes = ranges.reduce((sum, { length }) => sum + length, 0)
     this.#report.unreadable = { ...unreadable, bytes, ranges }
   }

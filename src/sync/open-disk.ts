@@ -19,6 +19,7 @@ import type { KnownDisk } from '../state/record.js'
 import type { HostState } from '../state/state.js'
 import type { DiskUndo } from '../undo/journal.js'
 import { probeContent } from './content-probe.js'
+import { isFrozen, stampOf } from './disk-stamp.js'
 import { NO_UNDO_LIMITS, openUndo, type UndoLimits, type UndoQuestion } from './keep-undo.js'
 
 /** What to open, and what to ask before. The claim is this file's own. */
@@ -126,7 +127,8 @@ async function openLocked(
   try {
     await permit?.checkOpened(endpoint.info)
     const stable = await context.state.identify(open.path, found)
-    const known = peer === null ? null : await knowDisk(endpoint, stable, peer, context, warnings)
+    const was = { role: open.role, facts: found }
+    const known = peer === null ? null : await knowDisk(endpoint, stable, was, peer, context, warnings)
     // said before anything is written, since the record of that would be missed
     const why = known !== null && open.access === 'write' ? await context.state.prepare() : null
     if (why !== null) warnings.push(`${open.path}: ${why}; no record of the pair is kept there`)
@@ -214,16 +216,18 @@ async function journalOf(
 async function knowDisk(
   endpoint: Endpoint,
   stable: StableIdentity,
+  { role, facts }: Readonly<{ role: OpenRequest['role']; facts: BigIntStats | null }>,
   peer: StableIdentity | 'later',
   { native, state }: DiskContext,
   warnings: string[],
 ): Promise<KnownDisk> {
-  const [content, { records, problems }] = await Promise.all([
+  const [content, { records, problems }, frozen] = await Promise.all([
     probeContent(endpoint, native),
     peer === 'later' ? { records: [], problems: [] } : state.recordsOf(stable, peer),
+    role === 'source' && facts !== null ? isFrozen(facts) : false,
   ])
   warnings.push(...problems)
-  return { stable, content, pairs: records }
+  return { stable, content, pairs: records, stamp: stampOf(role, endpoint.info, facts), frozen }
 }
 
 /** The exclusive open is the last word: whoever claimed the disk unseen, or since it was asked, is refused by the kernel. */

@@ -15,7 +15,7 @@ import type { HostState } from '../state/state.js'
 import type { OpenedMessage } from '../wire/control.js'
 import type { KeptJournal } from '../wire/kept-journal.js'
 import { protocolError } from '../wire/frame.js'
-import type { OpenPair } from './disk-run.js'
+import type { OpenPair } from './disk-pass.js'
 import type { DiskMeter } from './meter.js'
 import { NO_UNDO_LIMITS } from './keep-undo.js'
 import { closeDisks, type DiskRequest, type OpenDisk, openDisk } from './open-disk.js'
@@ -55,6 +55,11 @@ export class OpenPairs {
   /** The first disk that is open here, if there is one by now. */
   get firstNear(): Endpoint | null {
     return this.#near[0]?.endpoint ?? null
+  }
+
+  /** The first source of a push is known not to change. */
+  get isFirstFrozen(): boolean {
+    return this.#near[0]?.known?.frozen ?? false
   }
 
   /** The sources of a push. Rejects when all are open or have failed, with the first failure. */

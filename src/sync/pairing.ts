@@ -23,16 +23,18 @@ import type { GuardName } from '../guard/guard-name.js'
 import type { SyncOptions } from '../options.js'
 import type { KnownDisk, PairEnd, PairStart, RunBy } from '../state/record.js'
 import { ownRunBy } from '../state/state.js'
-import type { OpenPair } from './disk-run.js'
+import type { OpenPair } from './disk-pass.js'
 import type { RunHooks } from './report.js'
 import type { Session } from './session.js'
 
 /** The pair of one disk of the run: its id, its history, and both ends as records name them. */
-type Paired = Readonly<{
+export type Paired = Readonly<{
   pairId: string
   history: PairHistory
   near: PairEnd
   far: PairEnd
+  /** The run that the disk is marked with: this one, or the one that this goes on with. */
+  runId: string
 }>
 
 export class Pairing {
@@ -75,9 +77,20 @@ export class Pairing {
   startOf(open: OpenPair): PairStart | null {
     const paired = this.#paired.get(open.disk)
     if (paired === undefined || this.#options.mode !== 'write') return null
-    const { pairId, history, near, far } = paired
+    const { pairId, history, near, far, runId } = paired
     const peer = this.#push ? near : far
-    return { pairId, runId: this.#runId, generation: history.generation, peer, by: this.#by }
+    return { pairId, runId, generation: history.generation, peer, by: this.#by }
+  }
+
+  /** The pair of a disk, after `check`; null where an end keeps no records. */
+  of({ disk }: OpenPair): Paired | null {
+    return this.#paired.get(disk) ?? null
+  }
+
+  /** From now on the disk is written by that earlier run, which did not finish: its mark stays true. */
+  goOnWith({ disk }: OpenPair, runId: string): void {
+    const paired = this.#paired.get(disk)
+    if (paired !== undefined) this.#paired.set(disk, { ...paired, runId })
   }
 
   /** Has both ends record that the disk is done, at the same time: both know that it is. Never rejects for a record that could not be kept. */
@@ -87,10 +100,10 @@ export class Pairing {
     const paired = this.#paired.get(disk)
     const { digest } = meter.report()
     if (paired === undefined || digest === null || this.#options.mode !== 'write') return
-    const { pairId, history, near, far } = paired
+    const { pairId, history, near, far, runId } = paired
     const generation = history.generation + 1
     const finished = {
-      runId: this.#runId,
+      runId,
       finishedAt: new Date().toISOString(),
       by: this.#by,
       lengthBytes: size.lengthBytes,
@@ -126,6 +139,7 @@ export class Pairing {
       history,
       near: endOf(near.stable, open.near.info.path),
       far: endOf(far.stable, open.far.path),
+      runId: this.#runId,
     })
     return history
   }

@@ -66,6 +66,8 @@ export type DiskReport = BlockCounts & {
     blockBytes: number
     leafBytes: number
   } | null
+  /** Equal since a checkpoint of a run that did not finish: not compared again, and counted as skipped. */
+  resumedBytes: number
   /** How much was read back from the destination's device, after the flush, and found equal. */
   verified: 'none' | 'written' | 'all'
   /** The pair that both ends keep a record of, and its runs with this one; null where none was written. */
@@ -117,6 +119,8 @@ export type RunHooks = Readonly<{
   onProgress?: (progress: Progress) => void
   /** A sentence for who asked for more words (-v). */
   onDetail?: (text: string) => void
+  /** A sentence about what this run does and others do not. */
+  onNote?: (text: string) => void
   /** A sentence a user should see though the run goes on. */
   onWarning?: (text: string) => void
   /** Asks a person; absent where there is nobody. No answer is no. */

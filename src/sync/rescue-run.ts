@@ -3,7 +3,7 @@
 
 import { SyncError } from '../errors.js'
 import type { SyncOptions } from '../options.js'
-import type { OpenPair } from './disk-run.js'
+import type { OpenPair } from './disk-pass.js'
 import type { DiskPair, RunHooks, RunReport } from './report.js'
 import type { RescueMap } from './rescue-map.js'
 

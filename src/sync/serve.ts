@@ -80,10 +80,16 @@ export async function serve(input: Readable, output: Writable, options: ServeOpt
   const greeting = await readBanner(input, 'client', 'the client')
   if (greeting === null) return EXIT.lost
   agreeVersion(greeting.banner, 'the client')
+  const survey = new Survey(core)
+  // the client measures the line now; what it asks for comes after that
+  survey.begin()
   const channel = new Channel(input, output, greeting.rest)
   channel.keepAlive(greeting.banner.timeoutMs ?? SILENCE_TIMEOUT_MS, 'the client')
   const state = HostState.open(ownStatePath(options.stateDir))
-  const session = new ServeSession(channel, core, state, { ...options, peerProcess: greeting.banner.process })
+  const session = new ServeSession(channel, core, survey, state, {
+    ...options,
+    peerProcess: greeting.banner.process,
+  })
   const bond = new FarBond(channel, input, output)
   const onAbort = (): void => channel.fail(toSyncError(options.signal.reason))
   options.signal.addEventListener('abort', onAbort, { once: true })
@@ -136,6 +142,7 @@ class ServeSession {
   constructor(
     channel: Channel,
     native: NativeCore | null,
+    survey: Survey,
     state: Promise<HostState>,
     {
       undo,
@@ -146,7 +153,7 @@ class ServeSession {
   ) {
     this.#channel = channel
     this.#native = native
-    this.#survey = new Survey(native)
+    this.#survey = survey
     this.#state = state
     this.#undoLimits = undo
     this.#restriction = restriction

@@ -28,3 +28,25 @@ export async function startFar(
   const request = { ...options.transport, serveArguments: [...words], forwarding } as const
   return await connect(far, request, onStderrLine, native)
 }
+
+/** A far end that is starting: taken over once, or ended. */
+export class EarlyFar {
+  #starting: Promise<Connection> | null
+
+  constructor(starting: Promise<Connection>) {
+    this.#starting = starting
+    // it is whoever takes it that is told
+    starting.catch(() => undefined)
+  }
+
+  take(): Promise<Connection> | null {
+    const starting = this.#starting
+    this.#starting = null
+    return starting
+  }
+
+  async endUntaken(): Promise<void> {
+    const [outcome] = await Promise.allSettled([this.take()])
+    if (outcome.status === 'fulfilled') await outcome.value?.[Symbol.asyncDispose]()
+  }
+}

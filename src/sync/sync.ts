@@ -7,7 +7,8 @@ import { SyncError, toSyncError } from '../errors.js'
 import { loadNative, type NativeCore } from '../native.js'
 import type { SyncOptions } from '../options.js'
 import type { FarSide } from '../transport/transport.js'
-import { type OpenPair, runDisk } from './disk-run.js'
+import type { OpenPair } from './disk-pass.js'
+import { runDisk } from './disk-run.js'
 import { EarlyScan } from './early-scan.js'
 import { Lanes } from './lanes.js'
 import { LinkWatch } from './link-watch.js'
@@ -20,6 +21,7 @@ import { RateControl, rateShare } from '../rate/control.js'
 import { ownStatePath } from '../state/directory.js'
 import { HostState } from '../state/state.js'
 import type { DiskPair, DiskReport, RunHooks, RunReport } from './report.js'
+import { Resuming } from './resuming.js'
 import { checkRescue, openRescue, type RescueRun, unreadable } from './rescue-run.js'
 import { verifyAll } from './verify-all.js'
 import { agreeAlgorithm, newSeed, openSession, type Session, unconfirmed } from './session.js'
@@ -65,6 +67,7 @@ class SyncRun {
   readonly #disks: OpenPairs
   readonly #pairing: Pairing
   readonly #early: EarlyScan
+  readonly #resuming: Resuming
   /** Of the one disk of a run over bad sectors. */
   #rescue: RescueRun | null = null
 
@@ -96,6 +99,7 @@ class SyncRun {
       hooks,
     })
     this.#pairing = new Pairing(this.#push, options, hooks)
+    this.#resuming = new Resuming(this.#push, options, hooks, state, this.#pairing)
     this.#early = new EarlyScan(options, this.#native)
     this.#rate = new RateControl(options.bwlimit, this.#throttle, { onChange: () => this.#shareOut() })
   }
@@ -103,6 +107,7 @@ class SyncRun {
   async run(): Promise<void> {
     const { signal } = this.#hooks
     signal?.throwIfAborted()
+    await this.#resuming.check()
     this.#rescue = await openRescue(this.#options, this.#push, this.#hooks)
     const seed = newSeed()
     using _rate = this.#rate
@@ -202,11 +207,16 @@ class SyncRun {
       recording.push(written)
     }
     for (const open of disks) {
-      const scan = this.#early.take(open.disk, digester, open.size.lengthBytes)
+      const resumed = await this.#resuming.find(session, open, running)
+      const before = resumed?.before ?? null
+      const scan = before === null ? this.#early.take(open.disk, digester, open.size.lengthBytes) : null
       if (scan === null) await this.#early.stop()
       this.#disks.begin(open)
       watch.begin(open, lanes, this.#options, () => rate.bytesPerSecond)
-      await runDisk(session, open, { ...running, scan, verify, pair: this.#pairing.startOf(open) })
+      const own = { ...running, digester: resumed?.digester ?? digester }
+      const checkpoints = await this.#resuming.sink(open, own.digester)
+      const pair = this.#pairing.startOf(open)
+      await runDisk(session, open, { ...own, scan, verify, pair, before, checkpoints })
       await this.#rescue?.done(open)
       // the next disk need not wait for it
       if (this.#options.verify !== 'all') record(open)
@@ -275,7 +285,10 @@ class SyncRun {
   /** Starts digesting the first source while the session is still being opened. */
   async #digestEarly(seed: Uint8Array): Promise<void> {
     const first = this.#disks.firstNear
-    if (this.#push && first !== null) await this.#early.begin(first, seed)
+    if (!this.#push || first === null) return
+    // its digests would be those of another seed than that of the run which is gone on with
+    if (await this.#resuming.isLikely(this.#disks.isFirstFrozen)) return
+    await this.#early.begin(first, seed)
   }
 }
 

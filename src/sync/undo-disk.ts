@@ -100,6 +100,9 @@ export async function undoDisk(request: UndoRequest, hooks: UndoHooks): Promise<
   if (summary.changed && !(await hooks.confirm(summary))) return null
   await sweep(files, journals)
   disk.isBegun = true
+  // what an interrupted run had done is taken back from here on: nothing may be gone on with, wherever this one stops
+  const stays = await state.overtake(disk.stable, null)
+  if (stays !== null) hooks.onWarning(stays)
   if (!summary.changed) await removeGroup(files, group)
   else
     await applyUndo(files, plan, targetOf(disk), (doneBytes, totalBytes) => {

@@ -6,7 +6,8 @@ import { stat } from 'node:fs/promises'
 import { createDigester } from '../digest/open.js'
 import { errnoOf, SyncError } from '../errors.js'
 import type { SyncOptions } from '../options.js'
-import { type DiskRunContext, type OpenPair, runDisk } from './disk-run.js'
+import type { OpenPair } from './disk-pass.js'
+import { type DiskRunContext, runDisk } from './disk-run.js'
 import { DiskMeter } from './meter.js'
 import { rangesText } from './read-back.js'
 import { newSeed, type Session } from './session.js'
@@ -19,7 +20,7 @@ import { newSeed, type Session } from './session.js'
 export async function verifyAll(
   session: Session,
   disks: readonly OpenPair[],
-  context: Omit<DiskRunContext, 'scan' | 'verify' | 'pair'>,
+  context: Omit<DiskRunContext, 'scan' | 'verify' | 'pair' | 'before' | 'checkpoints'>,
 ): Promise<void> {
   const options: SyncOptions = { ...context.options, mode: 'verify', verify: 'none' }
   const parameters = { ...context.digester.parameters, seed: newSeed() }
@@ -33,7 +34,16 @@ export async function verifyAll(
     await runDisk(
       session,
       { ...open, meter },
-      { ...context, options, digester, scan: null, verify: 'all', pair: null },
+      {
+        ...context,
+        options,
+        digester,
+        scan: null,
+        verify: 'all',
+        pair: null,
+        before: null,
+        checkpoints: null,
+      },
     )
     const report = meter.report()
     if (report.different) throw await mismatch(open, report, context.push)

@@ -65,7 +65,7 @@ export class WrittenRanges {
 }
 
 /** Ranges of several passes in the order of the disk; those that touch become one. */
-function joined(ranges: readonly Range[]): Range[] {
+export function joined(ranges: readonly Range[]): Range[] {
   const all: Range[] = []
   for (const range of ranges.toSorted((a, b) => a.offset - b.offset)) {
     const last = all.at(-1)

@@ -26,6 +26,8 @@ const MAX_SIGNATURES = 32
 const MAX_REPLACED = 64
 const MAX_LABEL_UNITS = 256
 const MAX_FAILURE_UNITS = 1000
+/** An inode number and three times, in nanoseconds. */
+const STAMP = /^[0-9a-z.-]{1,128}$/
 /** Of a frame of 64 KiB: a path of 4 KiB may be written in six times as many bytes, and warnings are beside it. */
 const PAIRS_BYTES = 16 << 10
 const CONTENT_BYTES = 12 << 10
@@ -52,6 +54,8 @@ export function knownFields(known: KnownDisk | null): object {
     stable: known.stable,
     ...(content.length === 0 ? {} : { content }),
     ...(pairs.length === 0 ? {} : { pairs }),
+    ...(known.stamp === null ? {} : { stamp: known.stamp }),
+    ...(known.frozen ? { frozen: true } : {}),
   }
 }
 
@@ -67,10 +71,17 @@ export function decodeKnown(fields: Fields): KnownDisk | null {
   if (fields['stable'] === undefined) return null
   const content = list(fields['content'] ?? [], 'content', MAX_SIGNATURES)
   const pairs = list(fields['pairs'] ?? [], 'pairs', MAX_PAIRS)
+  const stamp = fields['stamp'] ?? null
+  const frozen = fields['frozen'] ?? false
+  if (stamp !== null && (typeof stamp !== 'string' || !STAMP.test(stamp)))
+    throw protocolError('control frame whose stamp is not of its form')
+  if (typeof frozen !== 'boolean') throw protocolError('control frame whose frozen is neither true nor false')
   return {
     stable: checked(() => checkedStable(fields['stable'])),
     content: content.map((each) => signature(each)),
     pairs: pairs.map((each): PairRecord => checked(() => checkedRecord(each))),
+    stamp,
+    frozen,
   }
 }
 

@@ -158,6 +158,8 @@ export async function runNear(
             native: NATIVE,
             verify: 'none',
             pair: null,
+            before: null,
+            checkpoints: null,
           },
         )
         disk.allowed = null

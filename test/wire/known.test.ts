@@ -42,6 +42,8 @@ const KNOWN: KnownDisk = {
   stable: stable('host2', 'dm:LVM-2', 'path:/dev/mapper/vg-web'),
   content: [EXT4],
   pairs: [pairRecord()],
+  stamp: '1234.4096.1700000000000000000.1700000000000000001',
+  frozen: true,
 }
 
 /** As long as it can be. */
@@ -53,7 +55,8 @@ const opened = (known: KnownDisk | null): KnownDisk | null =>
 describe('opened', () => {
   it('says who the disk is, what is on it and what is recorded, or nothing of it', () => {
     expect(opened(KNOWN)).toEqual(KNOWN)
-    expect(opened({ ...KNOWN, content: [], pairs: [] })).toEqual({ ...KNOWN, content: [], pairs: [] })
+    const little = { ...KNOWN, content: [], pairs: [], stamp: null, frozen: false }
+    expect(opened(little)).toEqual(little)
     expect(opened(null)).toBeNull()
     expect(JSON.parse(encodeOpened({ ...INFO, warnings: [], known: null, undo: null }).toString())).toEqual(
       INFO,
@@ -72,6 +75,8 @@ describe('opened', () => {
         id: '"'.repeat(256),
       })),
       pairs: Array.from({ length: 40 }, () => pairRecord({ disk: long, peer: long })),
+      stamp: '9'.repeat(128),
+      frozen: true,
     }
     const body = encodeOpened({
       ...INFO,
@@ -110,6 +115,11 @@ describe('opened', () => {
     ['pairs', { pairs: Array(9).fill(pairRecord()) }],
     ['pairs', { pairs: [{ ...pairRecord(), role: 'both' }] }],
     ['pairs', { pairs: ['x'] }],
+    ['stamp', { stamp: 7 }],
+    ['stamp', { stamp: '' }],
+    ['stamp', { stamp: '9'.repeat(129) }],
+    ['stamp', { stamp: '\u001b[2J' }],
+    ['frozen', { frozen: 'yes' }],
   ]
   it.each(wrong)('refuses a wrong %s %j', (_, fields) => {
     const body = encodeControl({ ...INFO, ...KNOWN, ...fields })
