@@ -12,6 +12,8 @@ export const EXIT = {
   destination: 6,
   verification: 7,
   lost: 8,
+  stopped: 9,
+  stuck: 10,
   unreadable: 11,
   internal: 70,
   sigint: 130,
@@ -76,6 +78,22 @@ const EXIT_STATUS_OF = {
   // the connection broke, or what came over it is not our protocol
   'session/lost': EXIT.lost,
   'session/protocol': EXIT.lost,
+  // migrate: nothing was changed on either host
+  'migrate/guest': EXIT.usage,
+  'migrate/unknown': EXIT.usage,
+  'migrate/refused': EXIT.guard,
+  'migrate/busy': EXIT.guard,
+  'migrate/ended': EXIT.guard,
+  'migrate/daemon': EXIT.unreachable,
+  // it stopped, and the guest is where it was; or nobody can tell, and nothing was started
+  'migrate/hypervisor': EXIT.stopped,
+  'migrate/shutdown': EXIT.stopped,
+  'migrate/stopped': EXIT.stopped,
+  'migrate/stuck': EXIT.stuck,
+  // what a migration asks of a host
+  'host/program': EXIT.stopped,
+  'host/file': EXIT.stopped,
+  'host/lost': EXIT.lost,
   'interrupt/sigint': EXIT.sigint,
   'interrupt/sigterm': EXIT.sigterm,
   internal: EXIT.internal,

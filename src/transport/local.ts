@@ -9,7 +9,7 @@ import type { Connection, StderrLine, TransportOptions } from './transport.js'
 /** Our own program as it is installed; from src/transport and from dist/transport it is the same file. */
 const OWN_ENTRY_PATH = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 
-/** Starts `serve` of the program at `entryPath` under the Node.js that runs us; rejects with connect/failed. */
+/** Starts `serve` (or `agent`) of the program at `entryPath` under the Node.js that runs us; rejects with connect/failed. */
 export async function connectLocal(
   options: TransportOptions,
   onStderrLine: StderrLine,
@@ -17,7 +17,7 @@ export async function connectLocal(
   entryPath: string = OWN_ENTRY_PATH,
 ): Promise<Connection> {
   return await connectChild({
-    argv: [process.execPath, entryPath, 'serve', ...options.serveArguments],
+    argv: [process.execPath, entryPath, options.command ?? 'serve', ...options.serveArguments],
     context: { kind: 'local', peerName: 'local', remoteCommand: entryPath, sudo: 'never' },
     onStderrLine,
     forward: null,

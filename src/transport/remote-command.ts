@@ -1,4 +1,4 @@
-// The one line that the login shell of the other host is given. Refuses serve words that a shell would not take literally.
+// The one line that the login shell of the other host is given. Refuses words that a shell would not take literally.
 
 import { SyncError } from '../errors.js'
 import type { TransportOptions } from './transport.js'
@@ -10,13 +10,13 @@ export function isPlainWord(word: string): boolean {
   return PLAIN_WORD.test(word)
 }
 
-/** `[sudo -n ]<remoteCommand> serve <words>`: `remoteCommand` is the user's own shell text, the words are literal. */
+/** `[sudo -n ]<remoteCommand> serve <words>`, or `agent`: `remoteCommand` is the user's own shell text, the words are literal. */
 export function remoteCommandLine(options: TransportOptions): string {
   for (const word of options.serveArguments) {
     if (!isPlainWord(word))
       throw new SyncError('internal', `serve argument is not a plain word: ${JSON.stringify(word)}`)
   }
-  const words = [options.remoteCommand, 'serve', ...options.serveArguments]
+  const words = [options.remoteCommand, options.command ?? 'serve', ...options.serveArguments]
   // -n: a far sudo has no terminal to ask a password on; it must fail at once with a reason.
   if (options.sudo === 'always') words.unshift('sudo', '-n')
   return words.join(' ')

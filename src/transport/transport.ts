@@ -49,6 +49,8 @@ export interface Connection extends AsyncDisposable {
 
 export const STDERR_TAIL_BYTES = 8192
 
+export type FarCommand = 'serve' | 'agent'
+
 /** Receives lines of text that the far end or ssh printed on stderr while it runs. */
 export type StderrLine = (line: string) => void
 
@@ -63,7 +65,9 @@ export type TransportOptions = Readonly<{
   sudo: 'never' | 'always'
   /** A command line for the remote shell, as rsync's --rsync-path. */
   remoteCommand: string
-  /** Words appended after `serve` (already checked, plain words). */
+  /** What is started there: the far end of a sync, or that of a migration (src/host/agent.ts). Absent is `serve`. */
+  command?: FarCommand
+  /** Words appended after the command (already checked, plain words). */
   serveArguments: readonly string[]
   /** A further lane of a run has a connection of its own and asks a person nothing: where that cannot be, it fails. */
   lane: 'first' | 'further'
