@@ -39,12 +39,14 @@ const MAY_IMPORT: Record<string, RegExp> = {
   rate: /^$/,
   track: /^$/,
   sync: /^(codec|digest|endpoint|transport)\/open$|^codec\/compressor$|^digest\/(root|zero)$|^(bond|wire|guard|state|undo|rate|track)\//,
-  migrate: /^sync\/|^guard\/|^(endpoint|transport)\/open$/,
+  host: /^state\/|^guard\/(flock|holders)$|^transport\/open$|^wire\/keepalive$/,
+  hypervisor: /^host\/host$/,
+  migrate: /^sync\/|^(host|hypervisor|endpoint|transport)\/open$|^host\/host$|^hypervisor\/driver$/,
   replicate: /^sync\/|^guard\/|^(endpoint|transport)\/open$/,
 }
 /** Concrete kinds: only the `open` of their folder imports them. */
 const KINDS =
-  /^(codec\/(zstd|brotli)|digest\/(xxh3|xxh64x2|sha256)|endpoint\/(file|nbd)|transport\/(local|openssh|ssh2))$/
+  /^(codec\/(zstd|brotli)|digest\/(xxh3|xxh64x2|sha256)|endpoint\/(file|nbd)|transport\/(local|openssh|ssh2)|host\/remote|hypervisor\/(libvirt|xen))$/
 
 const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
   .filter((path) => path.endsWith('.ts'))
@@ -79,6 +81,11 @@ describe('the structure of src', () => {
     expect(isAllowed('transport/ssh2', 'cli/words')).toBe(false)
     expect(isAllowed('transport/ssh2', 'transport/openssh')).toBe(false)
     expect(isAllowed('cli/sync', 'sync/sync')).toBe(true)
+    expect(isAllowed('sync/sync', 'migrate/run')).toBe(false)
+    expect(isAllowed('hypervisor/virsh', 'migrate/plan')).toBe(false)
+    expect(isAllowed('migrate/run', 'hypervisor/libvirt')).toBe(false)
+    expect(isAllowed('migrate/run', 'host/remote')).toBe(false)
+    expect(isAllowed('migrate/run', 'hypervisor/driver')).toBe(true)
   })
 
   it.each(files)('%s opens with what passes through it and is not too long', (file) => {
