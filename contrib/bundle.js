@@ -34,12 +34,13 @@ const keepUrls = {
   },
 }
 
-/** `serve` is a piece without any other: it starts for every run, at the far end of a connection. */
+/** `serve` and `agent` are a piece each without any other: they start at the far end of a connection. */
+const FAR_ENDS = ['far', 'agent'].map((name) => join(SRC, 'cli', `${name}.js`))
 const farApart = {
   name: 'far-apart',
   setup({ onResolve }) {
-    onResolve({ filter: /\/far\.js$/ }, ({ path, resolveDir }) =>
-      join(resolveDir, path) === join(SRC, 'cli', 'far.js') ? { path, external: true } : undefined,
+    onResolve({ filter: /\/(far|agent)\.js$/ }, ({ path, resolveDir }) =>
+      FAR_ENDS.includes(join(resolveDir, path)) ? { path, external: true } : undefined,
     )
   },
 }
@@ -86,8 +87,8 @@ async function program() {
     }),
     build({
       ...asProgram,
-      entryPoints: ['src/cli/far.ts'],
-      // one piece can be CommonJS at once; then also what it loads late from Node (zlib) is loaded late
+      entryPoints: ['src/cli/far.ts', 'src/cli/agent.ts'],
+      // each is one piece, so it can be CommonJS at once; then also what it loads late from Node (zlib) is loaded late
       format: 'cjs',
       supported: NO_IMPORT,
       banner: { js: URL_OF },

@@ -6,6 +6,7 @@ import type { RunsEngine } from './bwlimit.js'
 import type { DigestEngine } from './digest.js'
 import type { DoctorEngine } from './doctor.js'
 import type { LocalNames } from './operand.js'
+import type { MigrateEngine } from './migrate.js'
 import type { Output } from './output.js'
 import type { Receipts } from './receipt-file.js'
 import type { SignalSource } from './signals.js'
@@ -31,6 +32,7 @@ export type CommandContext = Readonly<{
   loadDoctor: () => Promise<DoctorEngine>
   loadRuns: () => Promise<RunsEngine>
   loadStatus: () => Promise<StatusEngine>
+  loadMigrate: () => Promise<MigrateEngine>
   loadUndo: () => Promise<RunUndo>
   loadNativeStatus: () => Promise<() => NativeStatus>
 }>

@@ -30,7 +30,11 @@ export type DoctorEngine = Readonly<{
   algorithms: (native: 'loaded' | 'absent') => AlgorithmName[]
   protocol: Readonly<{ least: number; most: number }>
   run: (request: RunRequest) => Promise<RunResult>
+  /** Guests that a migration took away from this host, and that cannot start here since. */
+  movedAway: () => Promise<readonly MovedAway[]>
 }>
+
+export type MovedAway = Readonly<{ id: string; guest: string; to: string }>
 
 export type DoctorFlags = ConnectionFlags & { json?: true }
 
@@ -47,6 +51,7 @@ export type Here = Readonly<{
   /** What `ssh -V` printed, or null where there is no ssh client. */
   ssh: string | null
   agent: 'present' | 'gone' | 'none'
+  movedAway: readonly MovedAway[]
 }>
 
 /** `ssh -V` answers at once, or something is wrong with it. */
@@ -83,6 +88,8 @@ export async function doctorCommand(
     })
   } else {
     for (const line of doctorLines(here, far?.typed ?? null, there?.probe ?? null)) context.output.line(line)
+    for (const { guest, to, id } of here.movedAway)
+      context.output.line(`moved away: ${guest}, to ${to} (blocksync migrate --status ${id})`)
   }
   if (error === null) return EXIT.ok
   context.output.error(error)
@@ -151,6 +158,7 @@ async function lookHere(
     algorithms: engine.algorithms(native.loaded ? 'loaded' : 'absent'),
     ssh: await sshVersion(engine),
     agent: agentState(environment),
+    movedAway: await engine.movedAway(),
   }
 }
 

@@ -5,10 +5,9 @@ import { existsSync } from 'node:fs'
 
 import { loadNative } from '../native.js'
 import type { SyncOptions } from '../options.js'
-import { farSideOf, startFar } from '../sync/start-far.js'
+import { EarlyFar, farSideOf, startFar } from '../sync/start-far.js'
 import type { DiskPair } from '../sync/report.js'
 import { chooseSsh } from '../transport/open.js'
-import type { Connection } from '../transport/transport.js'
 import type { RunSync } from './sync.js'
 
 /** What is used of the rest of the program; a test gives its own. */
@@ -43,26 +42,6 @@ export function runEarly({ loadEngine, start, choose }: EarlyParts): RunSync {
     } finally {
       await far.endUntaken()
     }
-  }
-}
-
-/** A far end that is starting: taken over once, or ended. */
-class EarlyFar {
-  #starting: Promise<Connection> | null
-
-  constructor(starting: Promise<Connection>) {
-    this.#starting = starting
-  }
-
-  take(): Promise<Connection> | null {
-    const starting = this.#starting
-    this.#starting = null
-    return starting
-  }
-
-  async endUntaken(): Promise<void> {
-    const [outcome] = await Promise.allSettled([this.take()])
-    if (outcome.status === 'fulfilled') await outcome.value?.[Symbol.asyncDispose]()
   }
 }
 

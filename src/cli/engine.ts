@@ -34,6 +34,7 @@ export const doctorEngine: DoctorEngine = {
   algorithms: (native) => availableAlgorithms(loadNative(native === 'loaded' ? 'auto' : 'off')),
   protocol: PROTOCOL,
   run,
+  movedAway: async () => await (await import('./migrate-engine.js')).movedAway(),
 }
 
 export const runUndo: RunUndo = undoDisk

@@ -15,6 +15,7 @@ import { parseBwlimit } from './timetable.js'
 import { parsePort, parseSize } from './units.js'
 import { addPatienceFlags, type PatienceFlags } from './patience-flags.js'
 import { addStateFlag, addYesFlag, type StateFlags } from './state-flags.js'
+import { addResumeFlags, type ResumeFlags } from './resume-flags.js'
 import { addUndoRunFlags, type UndoRunFlags } from './undo-flags.js'
 import { addVerifyFlags } from './verify-flags.js'
 import { hasControlCharacter, splitWords } from './words.js'
@@ -37,7 +38,8 @@ export type SyncFlags = ConnectionFlags &
   ForceFlags &
   StateFlags &
   PatienceFlags &
-  UndoRunFlags & {
+  UndoRunFlags &
+  ResumeFlags & {
     dryRun?: true
     create?: true
     size?: SizePolicy
@@ -98,6 +100,7 @@ export function addSyncFlags(command: Command, kind: 'sync' | 'verify'): Command
   )
 
   if (kind === 'sync') {
+    addResumeFlags(command)
     addUndoRunFlags(command)
     addForceFlags(command)
   }
@@ -106,23 +109,8 @@ export function addSyncFlags(command: Command, kind: 'sync' | 'verify'): Command
 
   command.optionsGroup('Speed and digests:')
   if (kind === 'sync') {
-    command.addOption(
-      new Option(
-        '--bwlimit <rate>',
-        "most payload bytes a second, all disks together; 0 or off is no limit; by local time: '08:00,20M 19:00,off'",
-      ).argParser((text: string): RateFlag => ({ schedule: parseBwlimit('--bwlimit', text) })),
-    )
-  }
-  if (kind === 'sync') {
-    // the value in brackets is one word with the option (bareCompress), so that what follows -z stays an operand
-    command
-      .combineFlagAndOptionalValue(false)
-      .addOption(
-        new Option(
-          '-z, --compress [=algo]',
-          'compress what is sent: best (the default of -z) takes zstd or brotli; auto only where it is faster',
-        ).choices(COMPRESS_CHOICES),
-      )
+    addBwlimitFlag(command)
+    addCompressFlag(command)
     command.addOption(
       new Option(
         '--streams <n>',
@@ -164,6 +152,27 @@ export function addSyncFlags(command: Command, kind: 'sync' | 'verify'): Command
   command.option('--stats', 'what was read, sent and zeroed, rates, digest, transport')
 
   return addConnectionFlags(command)
+}
+
+export function addBwlimitFlag(command: Command): Command {
+  return command.addOption(
+    new Option(
+      '--bwlimit <rate>',
+      "most payload bytes a second, all disks together; 0 or off is no limit; by local time: '08:00,20M 19:00,off'",
+    ).argParser((text: string): RateFlag => ({ schedule: parseBwlimit('--bwlimit', text) })),
+  )
+}
+
+/** The value in brackets is one word with the option (bareCompress), so that what follows -z stays an operand. */
+export function addCompressFlag(command: Command): Command {
+  return command
+    .combineFlagAndOptionalValue(false)
+    .addOption(
+      new Option(
+        '-z, --compress [=algo]',
+        'compress what is sent: best (the default of -z) takes zstd or brotli; auto only where it is faster',
+      ).choices(COMPRESS_CHOICES),
+    )
 }
 
 /** Options about the far side. */
@@ -258,7 +267,7 @@ function repeated(option: string): (text: string, before: string[] | undefined) 
   }
 }
 
-function plainText(option: string): (text: string) => string {
+export function plainText(option: string): (text: string) => string {
   return (text) => {
     if (text.trim() === '') throw contradiction(option, 'is empty', 'Was a shell variable empty?')
     if (hasControlCharacter(text))

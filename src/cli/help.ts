@@ -7,6 +7,7 @@ export const USAGE = `blocksync [sync] SOURCE... DESTINATION [options]   make DE
        blocksync status [DISK...] [options]               what was synced to what, as recorded here
        blocksync undo DISK [options]                      back to before the last run with --undo
        blocksync doctor [HOST] [options]                  what works here, and there
+       blocksync migrate GUEST HOST [options]             move a guest to another host
        blocksync bwlimit [RATE [PID]]                     show runs, or give one another limit
        blocksync serve                                    the far end; started over ssh by the other side`
 
@@ -32,6 +33,8 @@ export const EXIT_STATUSES = `Exit status:
   6    the destination could not be written; how far it got is said
   7    verification failed: the destination is not what was sent
   8    the connection broke or the far end died: run again, it continues from what is there
+  9    a migration stopped; the guest is where it was, and can run there
+  10   a migration stopped and nothing was started; what to type is said
   11   --rescue: all is done but what of the source could not be read
   70   a defect in blocksync
   130  interrupted by SIGINT, 143 by SIGTERM; everything acknowledged is on disk`

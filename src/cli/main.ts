@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// The entry: the process goes in, its exit status comes out. `serve` is told apart before anything is imported, since
-// it is started for every run; what the near end needs is loaded only where this is the near end.
+// The entry: the process goes in, its exit status comes out. `serve` and `agent` are told apart before anything is
+// imported, since they are started over a connection; what the near end needs is loaded only where this is the near end.
 
 import { availableParallelism } from 'node:os'
 
@@ -26,6 +26,10 @@ async function main(): Promise<number> {
   if (first === 'serve') {
     const { runFar } = await import('./far.js')
     return await runFar(rest, exit)
+  }
+  if (first === 'agent') {
+    const { runAgent } = await import('./agent.js')
+    return await runAgent(rest, exit)
   }
   const { runNear } = await import('./near.js')
   return await runNear(process.argv.slice(2), exit)

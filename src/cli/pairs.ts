@@ -18,13 +18,15 @@ const COMMANDS: readonly string[] = [
   'status',
   'undo',
   'serve',
+  'agent',
   'doctor',
   'bwlimit',
+  'migrate',
   'help',
 ]
 
 /** Commands that people of this field would type, and that another version may have. */
-const UNKNOWN_COMMANDS: readonly string[] = ['migrate', 'replicate']
+const UNKNOWN_COMMANDS: readonly string[] = ['replicate']
 
 /**
  * The pairs of a run, in the order they were given. Rejects with `usage`.
@@ -49,7 +51,7 @@ export function parsePairs(
     throw refuse(
       first,
       `this version of blocksync has no command ${first}`,
-      `The commands are sync, verify, digest, status, undo, doctor and bwlimit (blocksync --help); write ${first}: for a host of that name.`,
+      `The commands are sync, verify, digest, status, undo, doctor, migrate and bwlimit (blocksync --help); write ${first}: for a host of that name.`,
     )
   }
   const pairs = disks.length > 0 ? pairsOfDisks(operands, disks, names) : pairsOfOperands(operands, names)

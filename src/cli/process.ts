@@ -23,6 +23,7 @@ export function processContext(exit: (status: number) => void): CommandContext {
     loadDigest: async () => (await import('./engine.js')).digestEngine,
     loadDoctor: async () => (await import('./engine.js')).doctorEngine,
     loadStatus: async () => (await import('./engine.js')).statusEngine,
+    loadMigrate: async () => (await import('./migrate-engine.js')).migrateEngine,
     loadUndo: async () => (await import('./engine.js')).runUndo,
     loadRuns: async () => (await import('./engine.js')).runsEngine,
     loadNativeStatus: async () => (await import('../native.js')).nativeStatus,

@@ -13,6 +13,7 @@ import { addForceFlags } from './force-flags.js'
 import { addConnectionFlags, addNativeFlag, addSyncFlags, bareCompress } from './flags.js'
 import type { SyncFlags } from './flags.js'
 import { DESCRIPTION, EXAMPLES, EXIT_STATUSES, USAGE } from './help.js'
+import type { MigrateFlags } from './migrate-flags.js'
 import { failedResult } from './result.js'
 import { addStateFlag } from './state-flags.js'
 import type { StatusFlags } from './status.js'
@@ -57,6 +58,8 @@ async function dispatch(words: readonly string[], context: CommandContext): Prom
   const { output } = context
   let status: number = EXIT.ok
   const helpLines: string[] = []
+  // `help` and `help COMMAND`, as people type it, are the command's --help
+  const asked = words[0] === 'help' ? [...words.slice(1), '--help'] : [...words]
   const program = commandTree({
     print: (text) => helpLines.push(...text.trimEnd().split('\n')),
     sync: async (operands, flags) => {
@@ -98,8 +101,8 @@ async function dispatch(words: readonly string[], context: CommandContext): Prom
     return EXIT.usage
   }
   try {
-    // `help` and `help COMMAND`, as people type it, are the command's --help
-    const asked = words[0] === 'help' ? [...words.slice(1), '--help'] : [...words]
+    // its many options would cost every other command a moment
+    if (asked[0] === 'migrate') await addMigrate(program, (code) => (status = code), context)
     await program.parseAsync(bareVerify(bareCompress(asked)), { from: 'user' })
   } catch (thrown) {
     if (thrown instanceof VersionRequest) {
@@ -225,6 +228,33 @@ function commandTree(actions: Actions): Command {
   sync.helpInformation = page
   program.helpInformation = page
   return program
+}
+
+async function addMigrate(
+  program: Command,
+  done: (status: number) => void,
+  context: CommandContext,
+): Promise<void> {
+  const [{ addMigrateFlags }, { migrateCommand }] = await Promise.all([
+    import('./migrate-flags.js'),
+    import('./migrate.js'),
+  ])
+  const migrate = program
+    .command('migrate')
+    .description(
+      'Moves a guest to another host: its disks while it runs, then what is left of them and its memory. It runs on one ' +
+        'host at any time; what fails before it is handed over is put back.',
+    )
+    .argument('[operands...]')
+    .action(async (operands: string[], flags: MigrateFlags) => {
+      done(await migrateCommand(operands, flags, context))
+    })
+  addMigrateFlags(migrate)
+  migrate.addHelpOption(new Option('-h, --help', 'this text').helpGroup('Other:'))
+  migrate.configureHelp(HELP_FORM)
+  migrate.usage(
+    'GUEST [user@]HOST [options]\n       blocksync migrate --status [ID] | --continue ID | --abort ID | --unfence ID',
+  )
 }
 
 /** Where one of these is unknown, the command is another than sync. */

@@ -94,6 +94,7 @@ function diskOf(disk: DiskReport, pair: DiskPair | undefined, hostName: string):
       sectionBytes: SECTION_BYTES,
       sections: hexSections(sections),
     },
+    resumedBytes: disk.resumedBytes,
     verified: disk.verified,
     pair: disk.pair,
     startedAt: evidence.startedAt.toISOString(),

@@ -10,6 +10,7 @@ export type Totals = BlockCounts & {
   totalBlocks: number
   sizeBytes: number
   sentBytes: number
+  resumedBytes: number
   verifiedBytes: number
   wireBytesSent: number
   wireBytesReceived: number
@@ -29,6 +30,7 @@ export function totalsOf(disks: readonly DiskReport[]): Totals {
     totalBlocks: sum((disk) => disk.totalBlocks),
     sizeBytes: sum((disk) => disk.sizeBytes),
     sentBytes: sum((disk) => disk.sentBytes),
+    resumedBytes: sum((disk) => disk.resumedBytes),
     verifiedBytes: sum((disk) => disk.verifiedBytes),
     wireBytesSent: sum((disk) => disk.wireBytesSent),
     wireBytesReceived: sum((disk) => disk.wireBytesReceived),
@@ -123,6 +125,7 @@ function statsLines(disk: DiskReport): string[] {
     ['different', `${disk.differentBlocks} blocks`],
     ['zero', `${disk.zeroBlocks} blocks`],
     ['skipped', `${disk.skippedBlocks} blocks`],
+    ...(disk.resumedBytes === 0 ? [] : [['resumed', both(disk.resumedBytes)] satisfies [string, string]]),
     ['sent', both(disk.sentBytes)],
     ['zeroed', both(disk.zeroedBytes)],
     ['on the wire', `sent ${both(disk.wireBytesSent)}, received ${both(disk.wireBytesReceived)}`],

@@ -7,6 +7,7 @@ import type { RemoteSide } from '../transport/transport.js'
 import { contradiction } from './flags.js'
 import type { ConnectionFlags, SyncFlags } from './flags.js'
 import { forcedGuards } from './force-flags.js'
+import { resumeOf } from './resume-flags.js'
 import { undoOf } from './undo-flags.js'
 import { patienceOf } from './patience-flags.js'
 import type { ProgressStyle } from './progress.js'
@@ -31,6 +32,7 @@ export function optionsOf(flags: SyncFlags, kind: 'sync' | 'verify', remote: Rem
     force: forcedGuards(flags.yes === true ? { ...flags, forceContent: true } : flags),
     stateDir: flags.stateDir ?? null,
     undo: undoOf(flags),
+    ...resumeOf(flags),
     rescue: flags.rescue ?? null,
     ...patienceOf(flags),
     bwlimit: flags.bwlimit?.schedule ?? null,

@@ -46,6 +46,9 @@ export async function syncCommand(request: SyncRequest, context: CommandContext)
     onWarning: (text) => {
       if (printing.verbosity !== 'quiet') output.note(`blocksync: warning: ${text}`)
     },
+    onNote: (text) => {
+      if (printing.verbosity !== 'quiet') output.note(`blocksync: ${text}`)
+    },
     onWaiting: (text) => {
       if (printing.verbosity !== 'quiet') output.note(`blocksync: ${text}`)
     },

@@ -9,6 +9,7 @@ import type { RunsEngine } from '../../src/cli/bwlimit.js'
 import type { DigestEngine } from '../../src/cli/digest.js'
 import type { DoctorEngine } from '../../src/cli/doctor.js'
 import { Output } from '../../src/cli/output.js'
+import type { MigrateEngine } from '../../src/cli/migrate.js'
 import type { StatusEngine } from '../../src/cli/status.js'
 import type { Receipts } from '../../src/cli/receipt-file.js'
 import { runProgram } from '../../src/cli/program.js'
@@ -63,6 +64,7 @@ export function diskReport(changes: Partial<DiskReport> = {}): DiskReport {
     wireBytesReceived: 20_000,
     durationMs: 2000,
     digest: { algorithm: 'xxh3-128', root: 'aa55', seed: '0102', blockBytes: MIB, leafBytes: 4096 },
+    resumedBytes: 0,
     verified: 'none',
     verifiedBytes: 0,
     undo: null,
@@ -119,6 +121,7 @@ export type Setup = {
   doctor?: DoctorEngine
   runs?: RunsEngine
   status?: StatusEngine
+  migrate?: MigrateEngine
   ask?: CommandContext['ask']
   environment?: NodeJS.ProcessEnv
   /** Called with the emitter that stands for the process, before the run. */
@@ -177,6 +180,10 @@ export async function runWords(words: readonly string[], setup: Setup = {}): Pro
     loadDigest: () => {
       if (setup.digest === undefined) throw new Error('this test has no digests')
       return Promise.resolve(setup.digest)
+    },
+    loadMigrate: () => {
+      if (setup.migrate === undefined) throw new Error('this test has no migrations')
+      return Promise.resolve(setup.migrate)
     },
     loadUndo: () => Promise.reject(new Error('no undo here')),
     loadStatus: () => {

@@ -59,6 +59,19 @@ const STATUS_OF: Record<ErrorCode, number> = {
   'undo/missing': 3,
   'undo/mismatch': 3,
   'undo/broken': 7,
+  'migrate/guest': 2,
+  'migrate/unknown': 2,
+  'migrate/refused': 3,
+  'migrate/busy': 3,
+  'migrate/ended': 3,
+  'migrate/daemon': 4,
+  'migrate/hypervisor': 9,
+  'migrate/shutdown': 9,
+  'migrate/stopped': 9,
+  'migrate/stuck': 10,
+  'host/program': 9,
+  'host/file': 9,
+  'host/lost': 8,
   'session/lost': 8,
   'session/protocol': 8,
   'interrupt/sigint': 130,
@@ -295,6 +308,7 @@ describe('doctor', () => {
       algorithms: (native) =>
         native === 'loaded' ? ['xxh3-128', 'xxh64x2', 'sha256'] : ['xxh64x2', 'sha256'],
       protocol: { least: 1, most: 1 },
+      movedAway: () => Promise.resolve([]),
       run: () => Promise.resolve({ exitStatus: 0, stdout: '', stderrTail: 'OpenSSH_9.9p1, OpenSSL 3' }),
       ...changes,
     }
@@ -326,6 +340,13 @@ describe('doctor', () => {
     expect(stdout).toMatch(/^native core +no \(switched off by --native off\) +yes$/m)
     expect(stdout).toMatch(/^round trip +12\.3 ms$/m)
     expect(stdout).toMatch(/^a sync uses +xxh64x2$/m)
+  })
+
+  it('tells which guests moved away from here', async () => {
+    const movedAway = (): Promise<{ id: string; guest: string; to: string }[]> =>
+      Promise.resolve([{ id: 'M1', guest: 'web', to: 'host2' }])
+    const { stdout } = await runWords(['doctor'], { doctor: engine({ movedAway }) })
+    expect(stdout).toMatch(/^moved away: web, to host2 \(blocksync migrate --status M1\)$/m)
   })
 
   it('ends with 4 and the reason where the host cannot be used', async () => {

@@ -188,6 +188,7 @@ describe('the JSON result', () => {
       verifiedBytes: 0,
       undo: null,
       unreadable: null,
+      resumedBytes: 0,
       native: { source: true, destination: false },
       changed: true,
       created: false,

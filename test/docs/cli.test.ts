@@ -34,6 +34,7 @@ describe('docs/cli.md, options', () => {
     ['u', ['undo']],
     ['d', ['doctor']],
     ['b', ['bwlimit']],
+    ['m', ['migrate']],
   ])('has the options of command %s, and no others', async (letter, words) => {
     const documented = documentedOptions().filter(({ letters }) => letters.includes(letter))
     const inHelp = await optionsInHelp(words)
@@ -43,7 +44,12 @@ describe('docs/cli.md, options', () => {
 
   it('is the only place options come from: no document names one that is not there', async () => {
     const ofServe = SERVE_HELP.match(/--[a-z][a-z-]+/g) ?? []
-    const known = [...(await optionsInHelp([])), ...(await optionsInHelp(['digest'])), ...ofServe]
+    const known = [
+      ...(await optionsInHelp([])),
+      ...(await optionsInHelp(['digest'])),
+      ...(await optionsInHelp(['migrate'])),
+      ...ofServe,
+    ]
     for (const path of ['README.md', 'docs/cli.md', 'CHANGELOG.md', 'docs/architecture.md']) {
       const named = codeSpans(prose(readText(path))).flatMap(
         (span) => /^--[a-z][a-z-]+/.exec(span)?.[0] ?? [],
@@ -130,9 +136,14 @@ function missingFor(words: readonly string[]): string | null {
   const [command = ''] = words
   if (command === 'verify' && words.includes('--receipt') && words.length === 4) return 'no receipts'
   return (
-    { doctor: 'no doctor', bwlimit: 'no runs', digest: 'no digests', status: 'no records', undo: 'no undo' }[
-      command
-    ] ?? null
+    {
+      doctor: 'no doctor',
+      bwlimit: 'no runs',
+      digest: 'no digests',
+      status: 'no records',
+      undo: 'no undo',
+      migrate: 'no migrations',
+    }[command] ?? null
   )
 }
 
