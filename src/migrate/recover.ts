@@ -12,6 +12,7 @@ import { cleanedReport, type MigrateReport } from './report.js'
 import { Rollback } from './rollback.js'
 import { closed } from './run.js'
 import { cleanThere, undoFence } from './steps-handover.js'
+import { migrationsOf, movedSince } from './status.js'
 import { textOf, Work } from './work.js'
 
 export type RecoverRequest = Readonly<{
@@ -171,7 +172,16 @@ async function unfence({ yes }: RecoverRequest, work: Work): Promise<MigrateRepo
 
 /** The guest came back since, or somebody else has lifted it. */
 async function refuseOldFence(work: Work): Promise<void> {
-  const { plan, ledger } = work
+  const { plan, ledger, source } = work
+  const all = await migrationsOf(source)
+  const own = all.find(({ id, role }) => id === plan.id && role === 'source')
+  const later = own === undefined ? null : movedSince(all, own)
+  if (later !== null)
+    throw new SyncError(
+      'migrate/ended',
+      `${plan.guest.name} was moved again since, by the migration ${later.id}; nothing was changed`,
+      { operand: plan.id, hint: 'See where it is now: blocksync migrate --status.' },
+    )
   const renamedTo = factsOf(ledger.sourceState, 'fence')?.fence.renamedTo ?? null
   if (renamedTo === null || factsOf(ledger.sourceState, 'finish')?.undefined === true) return
   const driver = await work.driverHere()

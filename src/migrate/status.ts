@@ -49,7 +49,24 @@ export async function migrationsOf(host: Host): Promise<MigrationStatus[]> {
       found.push(unreadable(id, role, error))
     }
   }
-  return found.toSorted((one, other) => other.beganMs - one.beganMs)
+  const latestFirst = found.toSorted((one, other) => other.beganMs - one.beganMs)
+  return latestFirst.map((each) =>
+    each.phase === 'moved' && movedSince(latestFirst, each) !== null && each.left === 'nothing'
+      ? { ...each, commands: [] }
+      : each,
+  )
+}
+
+/** The migration that brought the guest of `which` back to this host, or away from it once more, after that; else null. */
+export function movedSince(all: readonly MigrationStatus[], which: MigrationStatus): MigrationStatus | null {
+  const isLater = ({ id, role, guest, uuid, phase, beganMs }: MigrationStatus): boolean =>
+    id !== which.id &&
+    beganMs > which.beganMs &&
+    // a guest of Xen that is off may have no UUID
+    guest === which.guest &&
+    uuid === which.uuid &&
+    (phase === 'moved' || phase === 'handed-over' || (role === 'source' && phase === 'moving'))
+  return all.find(isLater) ?? null
 }
 
 /** A migration that is not over, as a preflight asks for it. */

@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest'
 import { COUNTER_GUEST, type GuestSpec } from './guest.js'
 import { ADDRESSES, type HostName } from './host-files.js'
 import { useLab } from './lab.js'
-import { expectRunsOnlyOn } from './migrate.js'
+import { expectRunsOnlyOn, JournalWatch, migrateWords } from './migrate.js'
 import type { Answer } from './programs.js'
 
 const AGENT = '/run/lab/checkout/contrib/ocf/blocksync'
@@ -15,6 +15,9 @@ const TIMEOUT_MS = 120_000
 
 /** resource-agents: developer guide, "Return codes". */
 const OCF = { success: 0, generic: 1, configured: 6, installed: 5, notRunning: 7 } as const
+
+/** By then the copy has been made there, and the rounds go on. */
+const LINES_OF_PREPARE = 4
 
 const PERSISTENT: GuestSpec = {
   ...COUNTER_GUEST,
@@ -73,6 +76,22 @@ describe('the resource agent', () => {
 
     expect((await act('B', 'stop')).status).toBe(OCF.success)
     expect(await guest.runsOn()).toEqual([])
+  })
+
+  it('stops a guest whose move was cut off', async () => {
+    const hosts = lab.hosts()
+    const guest = await lab.start(PERSISTENT)
+    using journal = await JournalWatch.open(hosts, 'A')
+    const running = await hosts.start('A', migrateWords(guest.name, 'B'))
+    await Promise.race([running.ended, journal.reaches(LINES_OF_PREPARE)])
+    process.kill(running.pid, 'SIGKILL')
+    await running.ended
+    expect((await act('A', 'stop')).status).toBe(OCF.success)
+    expect(await guest.runsOn()).toEqual([])
+    const open = await hosts.must('A', ['blocksync', 'migrate', '--status'])
+    expect(open).toContain('put back')
+    // what is left of it stands in nobody's way
+    expect((await act('A', 'start')).status).toBe(OCF.success)
   })
 
   it('says what is wrong', async () => {

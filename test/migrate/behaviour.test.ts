@@ -420,6 +420,28 @@ describe('--unfence', () => {
     expect(scenario.problemsAtEnd()).toEqual([])
   })
 
+  it('of a migration after which the guest came back and moved again is refused, and not offered', async () => {
+    const scenario = new Scenario('warm')
+    await scenario.migrate()
+    const { source, destination } = scenario.world
+    // as if nothing were to be found there: what protects the disks is that a later journal knows better
+    destination.guests.clear()
+    destination.definitions.clear()
+    const lines = source.journals.get(`${ID} source`)?.lines ?? []
+    const later = lines.map((line) => ('at' in line ? { ...line, at: Number(line['at']) + 1000 } : line))
+    source.journals.set('later source', { lines: later, heldBy: null })
+    expect(refusalOf(await scenario.recover('unfence', 'yes'))).toMatchObject({
+      code: 'migrate/ended',
+      message: expect.stringContaining('moved again since, by the migration later') as string,
+    })
+    expect(source.file('/a/vda.img').protectedBy).not.toBeNull()
+    const all = await migrationsOf(new FakeHost(scenario.world, source))
+    expect(all.map(({ id, commands }) => [id, commands.length])).toEqual([
+      ['later', 1],
+      [ID, 0],
+    ])
+  })
+
   it('of a guest that the destination has no more gives back the definition and the disks', async () => {
     const scenario = new Scenario('warm')
     await scenario.migrate()
