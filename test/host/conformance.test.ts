@@ -12,6 +12,7 @@ import { MAX_INPUT_BYTES, MAX_JOURNAL_LINE_BYTES, MAX_OUTPUT_BYTES, type Host } 
 import { run, useScratch } from '../support/disks.js'
 import { needs } from '../support/needs.js'
 import { isRunning } from '../support/processes.js'
+import { selected } from '../support/selection.js'
 import { HOST_WAYS, useHosts } from './ways.js'
 
 const NODE = process.execPath
@@ -29,7 +30,10 @@ async function refusal(answer: Promise<unknown>): Promise<SyncError> {
   throw thrown
 }
 
-describe.each(HOST_WAYS)('a host (%s)', (way) => {
+/** Both kinds of ssh carry the same bytes to the same agent. */
+const WAYS = selected(HOST_WAYS, (way) => way !== 'ssh2')
+
+describe.each(WAYS)('a host (%s)', (way) => {
   // the core is for locks alone: without it nothing else is another way
   const describeWhole = way.endsWith('no core') ? (): void => undefined : describe
   let host: Host
