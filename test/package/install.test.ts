@@ -84,7 +84,9 @@ describe('the package on a bare host', needs('native', 'npm'), () => {
     for (const path of ['README.md', 'LICENSE', 'CHANGELOG.md', 'docs/decisions/0001-package.md']) {
       expect(own).toContain(path)
     }
-    expect(own.filter((path) => !/^(dist|native\/prebuilds|docs|contrib\/ocf)\/|^[^/]+$/.test(path))).toEqual([])
+    expect(own.filter((path) => !/^(dist|native\/prebuilds|docs|contrib\/ocf)\/|^[^/]+$/.test(path))).toEqual(
+      [],
+    )
     expect(own.filter((path) => /\.test\.|\.map$|^\.|^tsconfig|^vitest/.test(path))).toEqual([])
     // The only compiled code is our own: what npm ci compiled for this Node stays here.
     expect(
