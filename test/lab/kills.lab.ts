@@ -14,7 +14,7 @@ import { expectRunsOnlyOn, journalLines, move, other } from './migrate.js'
 const RANDOM_STRIKES = Number(process.env['BLOCKSYNC_LAB_KILLS'] ?? '0')
 const SEED = Number(process.env['BLOCKSYNC_LAB_SEED'] ?? '1')
 /** Of the short run: what is struck at the beginning, where the guest is saved, around the handover, and near the end. */
-const SHORT_STRIKES = 4
+const SHORT_STRIKES = 3
 /** One strike with all that follows. */
 const STRIKE_TIMEOUT_MS = 60_000
 

@@ -1,4 +1,5 @@
-// How the lab's tests run: real hypervisors in namespaces, so one file at a time, with patience, and apart from the others.
+// How the lab's tests run: real hypervisors in namespaces, so with patience, and apart from the others. Each file
+// has hosts of its own; two files at once, since much of a move is waiting.
 
 import { join } from 'node:path'
 import { defineConfig } from 'vitest/config'
@@ -15,7 +16,7 @@ export default defineConfig({
     testTimeout: TEST_TIMEOUT_MS,
     hookTimeout: TEST_TIMEOUT_MS,
     pool: 'forks',
-    fileParallelism: false,
+    maxWorkers: 2,
     reporters: ['default', new ClosingReporter()],
   },
 })
