@@ -10,7 +10,7 @@ import { EXIT, errnoOf, toSyncError } from '../errors.js'
 import { type NativeMode, SYNC_DEFAULTS, syncOptions } from '../options.js'
 import type { DiskRoot, RootRequest } from '../sync/disk-root.js'
 import type { CommandContext } from './context.js'
-import { parseOperand, refuse } from './operand.js'
+import { localDisk } from './operand.js'
 import { type ReceiptDisk, chooseDisk, parseReceipt } from './receipt.js'
 import { errorOf } from './result.js'
 import { runSignal } from './signals.js'
@@ -175,14 +175,7 @@ function parametersOf(flags: DigestFlags, best: AlgorithmName): DigestParameters
 
 /** A disk of this host. */
 function localPath(typed: string, { names }: CommandContext): string {
-  const { at, path, names: what } = parseOperand(typed, names)
-  if (at.kind === 'local' && path !== null && what === 'disk') return path
-  if (at.kind === 'local') throw refuse(typed, 'this is a directory', 'Name an image file or a device.')
-  throw refuse(
-    typed,
-    'this command reads a disk of this host only',
-    `Run it there: ssh ${at.host} blocksync ... (write ./${typed} for a file here).`,
-  )
+  return localDisk(typed, names, { what: 'reads a disk of this host only', command: 'blocksync' })
 }
 
 async function receiptDisk(

@@ -38,6 +38,25 @@ const USER = /^[^-\s'"`$;&<>|(){}/:][^\s'"`;&<>|(){}/:]*$/u
 
 const URL_FORM = /^ssh:\/\/(?:([^@/]*)@)?(\[[^\]]*\]|[^:/[\]]*)(?::([^/]*))?(\/.*)?$/i
 
+/**
+ * The path of a disk of this host, for a command that takes no other. `what` goes behind 'this command', `command` is what
+ * to type on the other host. Rejects with `usage`.
+ */
+export function localDisk(
+  typed: string,
+  names: LocalNames,
+  { what, command }: Readonly<{ what: string; command: string }>,
+): string {
+  const { at, path, names: named } = parseOperand(typed, names)
+  if (at.kind === 'local' && path !== null && named === 'disk') return path
+  if (at.kind === 'local') throw refuse(typed, 'this is a directory', 'Name an image file or a device.')
+  throw refuse(
+    typed,
+    `this command ${what}`,
+    `Run it there: ssh ${at.host} ${command} ... (write ./${typed} for a file here).`,
+  )
+}
+
 /** Understands one operand. Rejects with `usage`; the hint says how to write what may have been meant. */
 export function parseOperand(typed: string, names: LocalNames): ParsedOperand {
   checkText(typed)

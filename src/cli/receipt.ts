@@ -11,6 +11,7 @@ import { errnoOf, SyncError } from '../errors.js'
 import { syncOptions } from '../options.js'
 import type { DiskPair, DiskReport, Operand } from '../sync/report.js'
 import { packageVersion } from '../version.js'
+import { isObject } from '../json.js'
 
 export const RECEIPT_KIND = 'blocksync-receipt'
 export const RECEIPT_VERSION = 1
@@ -218,7 +219,7 @@ function algorithmOf(value: unknown): AlgorithmName {
 }
 
 function objectAt(value: unknown, what: string): Fields {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Fields
+  if (isObject(value)) return value
   throw new Error(`${what} is no object`)
 }
 

@@ -7,8 +7,8 @@ import { EXIT, SyncError, toSyncError } from '../errors.js'
 import type { NativeMode } from '../options.js'
 import type { Restriction } from '../guard/restrict.js'
 import { printable } from '../printable.js'
+import { FarEnd, type FarProcess, sayOn } from './far-process.js'
 import { errorLines } from './output.js'
-import type { TextStream } from './output.js'
 import { askedWords, takeRestriction } from './restrict-words.js'
 
 /** Where undo journals of this host go, and the most they may take. */
@@ -27,16 +27,9 @@ export type RunServe = (
   },
 ) => Promise<number>
 
-/** The part of `process` that serve uses. */
-export type ServeProcess = {
-  /** The wire's incoming half; opened once, and closed by serve. */
-  openInput(): Readable & { isTTY?: boolean }
-  readonly stdout: Writable
-  readonly stderr: TextStream
+export type ServeProcess = FarProcess & {
   /** SSH_ORIGINAL_COMMAND: what the client asked sshd to run, where authorized_keys says another command. */
   readonly originalCommand: string | null
-  on(signal: 'SIGINT' | 'SIGHUP' | 'SIGTERM', handler: () => void): unknown
-  removeListener(signal: 'SIGINT' | 'SIGHUP' | 'SIGTERM', handler: () => void): unknown
 }
 
 /** What `serve --help` says; its options are not those of the other commands. */
@@ -61,24 +54,17 @@ export async function serveCommand(
   loadServe: () => Promise<RunServe>,
   exit: (status: number) => void,
 ): Promise<number> {
-  const say = (text: string): void => {
-    process.stderr.write(`${text}\n`)
-  }
-  // whoever reads stderr may be gone; that is no reason to stop
-  process.stderr.on('error', () => undefined)
-  const abort = new AbortController()
-  let input: ReturnType<ServeProcess['openInput']> | null = null
-  const ignore = (): void => undefined
-  const terminate = (): void => {
-    if (abort.signal.aborted) exit(EXIT.sigterm)
-    else
-      abort.abort(
-        new SyncError(
-          'interrupt/sigterm',
-          'the far end was ended by SIGTERM; everything acknowledged is on disk',
-        ),
-      )
-  }
+  const say = sayOn(process.stderr)
+  using far = new FarEnd(
+    process,
+    exit,
+    () =>
+      new SyncError(
+        'interrupt/sigterm',
+        'the far end was ended by SIGTERM; everything acknowledged is on disk',
+      ),
+  )
+  const { signal } = far
   try {
     const parsed = parseServeWords(words, process.originalCommand, (word) =>
       say(`blocksync: ${printable(word)}: not for this key to choose; left out`),
@@ -87,40 +73,20 @@ export async function serveCommand(
       say(SERVE_HELP)
       return EXIT.ok
     }
-    input = process.openInput()
-    if (input.isTTY === true) {
-      throw new SyncError(
-        'usage',
-        'serve talks to another blocksync, not to a terminal; nothing was opened',
-        {
-          operand: 'serve',
-          hint: 'Write blocksync SOURCE HOST:/path: that starts serve on the host.',
-        },
-      )
-    }
-    process.on('SIGINT', ignore)
-    process.on('SIGHUP', ignore)
-    process.on('SIGTERM', terminate)
-    const serve = await loadServe()
-    const status = await serve(input, process.stdout, {
-      native: parsed.native,
-      stateDir: parsed.stateDir,
-      undo: parsed.undo,
-      restriction: parsed.restriction,
-      signal: abort.signal,
+    const input = far.open({
+      command: 'serve',
+      notDone: 'nothing was opened',
+      hint: 'Write blocksync SOURCE HOST:/path: that starts serve on the host.',
     })
-    return abort.signal.aborted ? EXIT.sigterm : status
+    const serve = await loadServe()
+    const { native, stateDir, undo, restriction } = parsed
+    const status = await serve(input, process.stdout, { native, stateDir, undo, restriction, signal })
+    return signal.aborted ? EXIT.sigterm : status
   } catch (thrown) {
-    if (abort.signal.aborted) return EXIT.sigterm
+    if (signal.aborted) return EXIT.sigterm
     const error = toSyncError(thrown)
     for (const line of errorLines(error)) say(line)
     return error.exitStatus
-  } finally {
-    // an input that nobody reads to its end would keep the process alive
-    input?.destroy()
-    process.removeListener('SIGINT', ignore)
-    process.removeListener('SIGHUP', ignore)
-    process.removeListener('SIGTERM', terminate)
   }
 }
 

@@ -6,7 +6,7 @@ import { type NativeMode, SYNC_DEFAULTS } from '../options.js'
 import type { UndoHooks, UndoRequest, UndoSummary } from '../sync/undo-disk.js'
 import type { CommandContext } from './context.js'
 import { type ForceFlags, forcedGuards } from './force-flags.js'
-import { parseOperand, refuse } from './operand.js'
+import { localDisk } from './operand.js'
 import { errorOf } from './result.js'
 import { runSignal } from './signals.js'
 import { formatBytes } from './units.js'
@@ -109,12 +109,5 @@ function doneLine(
 
 /** A disk of this host. */
 function localPath(typed: string, { names }: CommandContext): string {
-  const { at, path, names: what } = parseOperand(typed, names)
-  if (at.kind === 'local' && path !== null && what === 'disk') return path
-  if (at.kind === 'local') throw refuse(typed, 'this is a directory', 'Name an image file or a device.')
-  throw refuse(
-    typed,
-    'this command is for a disk of this host',
-    `Run it there: ssh ${at.host} blocksync undo ... (write ./${typed} for a file here).`,
-  )
+  return localDisk(typed, names, { what: 'is for a disk of this host', command: 'blocksync undo' })
 }

@@ -3,8 +3,8 @@
 
 import { brotliCompress, brotliDecompress, constants } from 'node:zlib'
 
-import { checkPieceBytes, type Codec, CODEC_ID, pieceError, WINDOW_LOG } from './codec.js'
-import { type ZlibCall, zlibOneShot } from './oneshot.js'
+import { type Codec, pieceError, WINDOW_LOG } from './codec.js'
+import { zlibCodec } from './oneshot.js'
 
 /** 2 and above take one and a half times as long for a tenth less; see docs/decisions. */
 const QUALITY = 1
@@ -18,38 +18,19 @@ const DECODER = {
   [constants.BROTLI_DECODER_PARAM_LARGE_WINDOW]: 0,
 }
 
-const compressCall: ZlibCall = brotliCompress
-const decompressCall: ZlibCall = brotliDecompress
-
 /** What a brotli stream of `rawBytes` takes at most: stored meta-blocks and their headers. */
 function mostBytes(rawBytes: number): number {
   return rawBytes + (rawBytes >> 10) + 64
 }
 
-export const brotliCodec: Codec = {
-  name: 'brotli',
-  id: CODEC_ID.brotli,
-
-  async compress(data) {
-    checkPieceBytes(data.length)
-    const { output } = await zlibOneShot(compressCall, data, mostBytes(data.length), ENCODER)
-    return output
-  },
-
-  async decompress(data, rawBytes) {
-    checkPieceBytes(rawBytes)
+export const brotliCodec: Codec = zlibCodec('brotli', {
+  compress: { call: brotliCompress, params: ENCODER, mostBytes },
+  decompress: { call: brotliDecompress, params: DECODER },
+  checkStream: (data) => {
     const log = windowLog(data[0] ?? 0)
     if (log > WINDOW_LOG) throw pieceError(`brotli data with a window of 2^${log} bytes`)
-    const { output, usedBytes } = await zlibOneShot(decompressCall, data, rawBytes, DECODER).catch(
-      (error: unknown) => {
-        throw pieceError(`brotli data for ${rawBytes} bytes that cannot be decompressed`, error)
-      },
-    )
-    if (output.length !== rawBytes || usedBytes !== data.length)
-      throw pieceError(`brotli data of ${output.length} bytes where ${rawBytes} were announced`)
-    return output
   },
-}
+})
 
 /** WBITS of a stream that begins with `byte` (RFC 7932, 9.1). What is no window at all the decoder refuses. */
 function windowLog(byte: number): number {

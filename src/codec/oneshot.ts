@@ -1,7 +1,10 @@
-// One call of a node:zlib function over a whole piece, in libuv's pool: bytes in, bytes out, and how many were used.
+// A codec over two functions of node:zlib, each called once over a whole piece, in libuv's pool.
 // Refuses what node:zlib refuses; a result longer than `mostBytes` is one of these things.
 
 import type { BrotliOptions } from 'node:zlib'
+
+import { isObject } from '../json.js'
+import { checkPieceBytes, type Codec, CODEC_ID, type CodecName, pieceError } from './codec.js'
 
 /** `info` is missing in the types of Node 20, and documented there. */
 type OneShotOptions = BrotliOptions & { info: true }
@@ -14,7 +17,7 @@ export type ZlibCall = (
 ) => void
 
 /** `usedBytes` of the input made `output`: fewer than were given where something stands behind the end. */
-export type ZlibResult = { output: Buffer; usedBytes: number }
+type ZlibResult = { output: Buffer; usedBytes: number }
 
 /** What node:zlib takes at least for a piece of output. */
 const MIN_CHUNK_BYTES = 64
@@ -24,7 +27,7 @@ const MIN_CHUNK_BYTES = 64
  * them is another journey to the pool, which halves the speed; and without the byte so is the end.
  * Rejects with node:zlib's error.
  */
-export async function zlibOneShot(
+async function zlibOneShot(
   call: ZlibCall,
   data: Uint8Array,
   mostBytes: number,
@@ -44,6 +47,54 @@ export async function zlibOneShot(
   })
 }
 
+/** What two codecs of node:zlib differ in. */
+export type ZlibParts = Readonly<{
+  /** `mostBytes`: what so many bytes take at most. */
+  compress: Readonly<{
+    call: ZlibCall
+    params: Readonly<Record<number, number>>
+    mostBytes: (rawBytes: number) => number
+  }>
+  decompress: Readonly<{ call: ZlibCall; params: Readonly<Record<number, number>> }>
+  /** Throws for a stream that the decoder would take too much memory for. */
+  checkStream?: (data: Uint8Array) => void
+}>
+
+/** A codec over two functions of node:zlib. */
+export function zlibCodec(name: CodecName, { compress, decompress, checkStream }: ZlibParts): Codec {
+  return {
+    name,
+    id: CODEC_ID[name],
+
+    async compress(data) {
+      checkPieceBytes(data.length)
+      const { output } = await zlibOneShot(
+        compress.call,
+        data,
+        compress.mostBytes(data.length),
+        compress.params,
+      )
+      return output
+    },
+
+    async decompress(data, rawBytes) {
+      checkPieceBytes(rawBytes)
+      checkStream?.(data)
+      const { output, usedBytes } = await zlibOneShot(
+        decompress.call,
+        data,
+        rawBytes,
+        decompress.params,
+      ).catch((error: unknown) => {
+        throw pieceError(`${name} data for ${rawBytes} bytes that cannot be decompressed`, error)
+      })
+      if (output.length !== rawBytes || usedBytes !== data.length)
+        throw pieceError(`${name} data of ${output.length} bytes where ${rawBytes} were announced`)
+      return output
+    },
+  }
+}
+
 /** With `info` node:zlib gives its buffer together with the engine that made it. */
 function resultOf(result: unknown): ZlibResult {
   if (isObject(result) && result.buffer instanceof Buffer && isObject(result.engine)) {
@@ -51,8 +102,4 @@ function resultOf(result: unknown): ZlibResult {
     if (typeof usedBytes === 'number') return { output: result.buffer, usedBytes }
   }
   throw new TypeError('node:zlib gave something else than a buffer and its engine')
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null
 }

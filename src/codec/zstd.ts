@@ -4,8 +4,8 @@
 import * as zlib from 'node:zlib'
 
 import { SyncError } from '../errors.js'
-import { checkPieceBytes, type Codec, CODEC_ID, pieceError, WINDOW_LOG } from './codec.js'
-import { type ZlibCall, zlibOneShot } from './oneshot.js'
+import { type Codec, WINDOW_LOG } from './codec.js'
+import { type ZlibCall, zlibCodec } from './oneshot.js'
 
 /** Level 3, the default, takes half as long again for a tenth less. */
 const LEVEL = 1
@@ -39,28 +39,7 @@ function zlibFunction(name: 'zstdCompress' | 'zstdDecompress'): ZlibCall {
   throw new SyncError('internal', `Node.js ${process.version} has no ${name}`)
 }
 
-const compressCall = zlibFunction('zstdCompress')
-const decompressCall = zlibFunction('zstdDecompress')
-
-export const zstdCodec: Codec = {
-  name: 'zstd',
-  id: CODEC_ID.zstd,
-
-  async compress(data) {
-    checkPieceBytes(data.length)
-    const { output } = await zlibOneShot(compressCall, data, mostBytes(data.length), ENCODER)
-    return output
-  },
-
-  async decompress(data, rawBytes) {
-    checkPieceBytes(rawBytes)
-    const { output, usedBytes } = await zlibOneShot(decompressCall, data, rawBytes, DECODER).catch(
-      (error: unknown) => {
-        throw pieceError(`zstd data for ${rawBytes} bytes that cannot be decompressed`, error)
-      },
-    )
-    if (output.length !== rawBytes || usedBytes !== data.length)
-      throw pieceError(`zstd data of ${output.length} bytes where ${rawBytes} were announced`)
-    return output
-  },
-}
+export const zstdCodec: Codec = zlibCodec('zstd', {
+  compress: { call: zlibFunction('zstdCompress'), params: ENCODER, mostBytes },
+  decompress: { call: zlibFunction('zstdDecompress'), params: DECODER },
+})

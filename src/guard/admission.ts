@@ -9,6 +9,7 @@
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 
 import { SyncError } from '../errors.js'
+import { isObject } from '../json.js'
 
 /** Connections beside the first that one run may have: more than any link or disk was seen to use. */
 export const MAX_LANES = 16
@@ -110,7 +111,7 @@ export function decodeLine(line: string): Fields | null {
     // Not JSON: the caller refuses it as it refuses any other line that says nothing to it.
     return null
   }
-  return typeof parsed === 'object' && parsed !== null && !Array.isArray(parsed) ? (parsed as Fields) : null
+  return isObject(parsed) ? parsed : null
 }
 
 /** Facts as they came in, or null where they are none. */

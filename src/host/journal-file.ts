@@ -9,6 +9,7 @@ import { errnoOf, type SyncError } from '../errors.js'
 import { tryLock, waitForLock, type LockAnswer } from '../guard/flock.js'
 import type { NativeCore } from '../native.js'
 import { syncDirectory } from '../state/atomic-file.js'
+import { isObject } from '../json.js'
 import { fileFailure, fileRefusal } from './failures.js'
 import { MAX_JOURNAL_BYTES, MAX_JOURNAL_LINE_BYTES, type JournalLine } from './host.js'
 
@@ -54,9 +55,7 @@ export function parseJournal(bytes: Buffer, path: string): JournalContent {
 function parseLine(text: Buffer): JournalLine | null {
   try {
     const value: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(text))
-    return typeof value === 'object' && value !== null && !Array.isArray(value)
-      ? (value as JournalLine)
-      : null
+    return isObject(value) ? value : null
   } catch (error) {
     if (error instanceof SyntaxError || error instanceof TypeError) return null
     throw error

@@ -5,6 +5,7 @@ import pLimit from 'p-limit'
 
 import { SyncError } from '../errors.js'
 import type { Connection } from '../transport/transport.js'
+import { within } from '../within.js'
 import {
   MAX_ANSWER_BYTES,
   MAX_REQUEST_BYTES,
@@ -285,17 +286,5 @@ class RemoteHost implements Host {
       operand: this.name,
       hint: `Whether what was asked of ${this.name} last was done is not known. Does ssh to it work?`,
     })
-  }
-}
-
-async function within<T>(promise: Promise<T>, timeoutMs: number): Promise<T | null> {
-  let timer: NodeJS.Timeout | undefined
-  try {
-    return await Promise.race([
-      promise,
-      new Promise<null>((resolve) => (timer = setTimeout(() => resolve(null), timeoutMs))),
-    ])
-  } finally {
-    clearTimeout(timer)
   }
 }

@@ -2,6 +2,7 @@
 // Refuses (ShapeError) wrong types, missing fields, numbers that are no counts; fields that nobody asked for are left out.
 
 import { printable } from '../printable.js'
+import { isObject } from '../json.js'
 
 /** Gives the value back as its type, or throws a ShapeError. */
 export type Shape<T> = (value: unknown) => T
@@ -55,8 +56,7 @@ export const nothing: Shape<void> = (value) => {
 
 /** Any JSON object, as it is. */
 export const jsonObject: Shape<Readonly<Record<string, unknown>>> = (value) => {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value))
-    return value as Readonly<Record<string, unknown>>
+  if (isObject(value)) return value
   throw new ShapeError(`${nameOf(value)} is no object`)
 }
 

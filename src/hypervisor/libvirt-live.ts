@@ -1,6 +1,8 @@
 // Live migration by `virsh migrate`: started, watched, ended. Refuses nothing before libvirt does; after a failure the
 // guest runs on where it was, or the error says that it does not.
 
+import { setTimeout as delay } from 'node:timers/promises'
+
 import { SyncError } from '../errors.js'
 import { printable } from '../printable.js'
 import type { LiveProgress, LiveRequest } from './driver.js'
@@ -125,16 +127,12 @@ function reasonOf({ reason }: AbortSignal): Error {
 
 /** Waits, but no longer than until one of the signals aborts. */
 async function pause(ms: number, signals: readonly AbortSignal[]): Promise<void> {
-  if (signals.some(({ aborted }) => aborted)) return
-  await new Promise<void>((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer)
-      for (const signal of signals) signal.removeEventListener('abort', done)
-      resolve()
-    }
-    const timer = setTimeout(done, ms)
-    for (const signal of signals) signal.addEventListener('abort', done)
-  })
+  const signal = AbortSignal.any([...signals])
+  try {
+    await delay(ms, undefined, { signal })
+  } catch (error) {
+    if (!signal.aborted) throw error
+  }
 }
 
 async function jobProgress(virsh: Virsh, guest: string): Promise<LiveProgress | null> {

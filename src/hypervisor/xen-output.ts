@@ -3,6 +3,7 @@
 
 import { SyncError } from '../errors.js'
 import { printable } from '../printable.js'
+import { isObject } from '../json.js'
 import type { GuestState } from './driver.js'
 
 /** A domain in memory. */
@@ -196,9 +197,7 @@ function parseJson(text: string): unknown {
 }
 
 export function asObject(value: unknown): JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-    ? Object.fromEntries(Object.entries(value))
-    : {}
+  return isObject(value) ? value : {}
 }
 
 export function asArray(value: unknown): readonly unknown[] {

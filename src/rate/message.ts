@@ -3,6 +3,7 @@
 
 import type { Socket } from 'node:net'
 
+import { isObject } from '../json.js'
 import { isRate, isRateSchedule } from './schedule.js'
 import type { RateSchedule } from './schedule.js'
 
@@ -95,8 +96,4 @@ function parseObject(line: string): Record<string, unknown> | null {
     if (thrown instanceof SyntaxError) return null
     throw thrown
   }
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

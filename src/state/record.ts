@@ -4,6 +4,7 @@
 import type { AlgorithmName } from '../digest/digester.js'
 import type { Role, Signature, StableIdentity } from '../endpoint/endpoint.js'
 import { printable } from '../printable.js'
+import { isObject } from '../json.js'
 
 /** One end of a pair: the disk for ever, and the path by which the last run named it. */
 export type PairEnd = Readonly<{ stable: StableIdentity; path: string }>
@@ -180,9 +181,8 @@ function checkedRunning(value: unknown): RunningMark {
 type Fields = Readonly<Record<string, unknown>>
 
 function object(value: unknown, name: string): Fields {
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
-    throw new RecordError(`${name} is not an object`)
-  return value as Fields
+  if (!isObject(value)) throw new RecordError(`${name} is not an object`)
+  return value
 }
 
 function text(fields: Fields, name: string, form: RegExp): string {

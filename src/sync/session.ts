@@ -24,6 +24,7 @@ import { agreeVersion, encodeBanner, ownBanner, readBanner } from '../wire/hands
 import { Answers } from './answers.js'
 import type { RunHooks } from './report.js'
 import { startFar } from './start-far.js'
+import { within } from '../within.js'
 
 /** How long the far end may take to flush and go after its input ended. */
 export const GOODBYE_TIMEOUT_MS = 30_000
@@ -289,18 +290,6 @@ export function agreeAlgorithm(
     )
   }
   return agreed
-}
-
-async function within<T>(promise: Promise<T>, timeoutMs: number): Promise<T | null> {
-  let timer: NodeJS.Timeout | undefined
-  try {
-    return await Promise.race([
-      promise,
-      new Promise<null>((resolve) => (timer = setTimeout(() => resolve(null), timeoutMs))),
-    ])
-  } finally {
-    clearTimeout(timer)
-  }
 }
 
 function isInterrupt({ code }: SyncError): boolean {

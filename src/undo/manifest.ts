@@ -3,6 +3,7 @@
 
 import type { StableIdentity } from '../endpoint/endpoint.js'
 import { SyncError } from '../errors.js'
+import { isObject } from '../json.js'
 import type { JournalFiles } from './files.js'
 
 const MANIFEST_VERSION = 1
@@ -146,8 +147,4 @@ function isText(value: unknown): value is string {
 
 function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

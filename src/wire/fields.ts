@@ -2,6 +2,7 @@
 // refused (session/protocol).
 
 import { SyncError } from '../errors.js'
+import { isObject } from '../json.js'
 import { protocolError } from './frame.js'
 
 export type Fields = Readonly<Record<string, unknown>>
@@ -14,9 +15,8 @@ export function parseObject(body: Buffer, name: string): Fields {
   } catch (cause) {
     throw new SyncError('session/protocol', `the far end sent a ${name} frame that is not JSON`, { cause })
   }
-  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed))
-    throw protocolError(`${name} frame is not an object`)
-  return parsed as Fields
+  if (!isObject(parsed)) throw protocolError(`${name} frame is not an object`)
+  return parsed
 }
 
 export function text(fields: Fields, name: string): string {
