@@ -12,7 +12,7 @@ import { makePlan, newMigrationId } from '../migrate/make-plan.js'
 import { recover } from '../migrate/recover.js'
 import { resultOf } from '../migrate/report.js'
 import { migrate } from '../migrate/run.js'
-import { migrationsOf, openMigrations } from '../migrate/status.js'
+import { leftBehind, migrationsOf, openMigrations } from '../migrate/status.js'
 import { SYNC_DEFAULTS } from '../options.js'
 import { syncPersistently } from '../sync/attempts.js'
 import type { MovedAway } from './doctor.js'
@@ -36,6 +36,7 @@ export const migrateEngine: MigrateEngine = {
   openDriver,
   makePlan,
   openMigrations,
+  leftBehind,
   planOf: async (host, id) => {
     const lines = await host.readJournal({ id, role: 'source' })
     const plan = lines === null ? null : readState(lines, `${id} on ${host.name}`).plan

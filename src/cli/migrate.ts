@@ -17,6 +17,7 @@ import type { FarSide } from '../transport/transport.js'
 import type { CommandContext } from './context.js'
 import { askedOf, type MigrateAsked } from './migrate-asked.js'
 import type { MigrateFlags } from './migrate-flags.js'
+import { wordsOfConnection } from './migrate-connection.js'
 import { Migration } from './migration.js'
 import {
   notBegun,
@@ -37,6 +38,7 @@ export type MigrateEngine = Readonly<{
   openDriver: (host: Host, request: OpenRequest) => Promise<Driver>
   makePlan: (request: PlanRequest, parts: PlanParts) => Promise<Planned>
   openMigrations: PlanParts['openMigrations']
+  leftBehind: PlanParts['leftBehind']
   /** Rejects with migrate/unknown. */
   planOf: (host: Host, id: string) => Promise<Plan>
   copier: (setup: Omit<CopierSetup, 'run' | 'nowMs'>) => Copier
@@ -84,8 +86,13 @@ async function begin(
   let plan: Plan | null = null
   try {
     await using migration = await Migration.open(far, flags, engine, context)
-    const planned = await migration.plan(asked, flags)
+    let planned = await migration.plan(asked, flags)
     plan = planned.plan
+    if (asked.kind === 'migrate' && planned.leftovers.length > 0) {
+      for (const id of planned.leftovers) await cleanUp(id, migration, flags, engine, context)
+      planned = await migration.plan(asked, flags)
+      plan = planned.plan
+    }
     if (asked.kind === 'plan') return showPlan(planned, flags, context)
     await agree(planned, flags, migration.signal, context)
     const report = await migration.run(planned)
@@ -96,6 +103,22 @@ async function begin(
     if (flags.json === true) output.json(notBegun(guest, plan, error))
     return error.exitStatus
   }
+}
+
+/** What a move that was put back left at the destination, which could not be asked then. */
+async function cleanUp(
+  id: string,
+  migration: Migration,
+  flags: MigrateFlags,
+  engine: MigrateEngine,
+  { output }: CommandContext,
+): Promise<void> {
+  await using here = await engine.openHost({ kind: 'local' }, Migration.hostOptions(flags, null))
+  const left = await engine.planOf(here, id)
+  if (flags.quiet !== true)
+    output.note(`blocksync: cleaning up on ${left.to.typed} after the migration ${id}, which was put back`)
+  const { error } = await migration.takeUp({ kind: 'abort', id, yes: 'no' }, left)
+  if (error !== null) throw error
 }
 
 function showPlan({ plan, overwrites }: Planned, flags: MigrateFlags, { output }: CommandContext): number {
@@ -164,7 +187,8 @@ async function takeUp(
       await using source = await engine.openHost({ kind: 'local' }, Migration.hostOptions(flags, null))
       plan = await engine.planOf(source, asked.id)
     }
-    await using migration = await Migration.open(parseHost(plan.to.typed), flags, engine, context)
+    const way = { ...wordsOfConnection(plan), ...flags }
+    await using migration = await Migration.open(parseHost(plan.to.typed), way, engine, context)
     const report = await migration.takeUp({ ...asked, yes: flags.yes === true ? 'yes' : 'no' }, plan)
     return printReport(report, flags, engine, context)
   } catch (thrown) {

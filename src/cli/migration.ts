@@ -17,6 +17,7 @@ import { rateAt } from '../rate/schedule.js'
 import type { RunHooks } from '../sync/report.js'
 import type { RemoteSide } from '../transport/transport.js'
 import type { CommandContext } from './context.js'
+import { connectionWords } from './migrate-connection.js'
 import type { MigrateEngine } from './migrate.js'
 import type { MigrateAsked } from './migrate-asked.js'
 import { MIGRATE_DEFAULTS, type MigrateFlags } from './migrate-flags.js'
@@ -117,13 +118,14 @@ export class Migration implements AsyncDisposable {
       uri: uris.there,
     })
     this.signal.throwIfAborted()
-    const { clock, openMigrations } = this.#engine
+    const { clock, openMigrations, leftBehind } = this.#engine
     return await this.#engine.makePlan(this.#request(asked, definition, uris.fromHere), {
       source,
       destination,
       sourceDriver,
       destinationDriver,
       openMigrations,
+      leftBehind,
       clock,
     })
   }
@@ -168,6 +170,7 @@ export class Migration implements AsyncDisposable {
       typedHost,
       login: { host, user, port: port ?? flags.port ?? null },
       identity: flags.identity?.[0] ?? null,
+      connection: connectionWords(flags, this.#context.names.cwd),
       uriFromSource,
       mode: flags.mode ?? 'auto',
       chosen: {

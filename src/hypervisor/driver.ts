@@ -89,7 +89,8 @@ export type DefinitionChanges = Readonly<{
 }>
 
 /** One problem of a host for a guest that is to run there; all are asked at once. */
-export type HostProblem = Readonly<{ code: string; text: string; hint: string }>
+/** `weight` warning: it stands in nobody's way, and a person should know it; absent refuses. */
+export type HostProblem = Readonly<{ code: string; text: string; hint: string; weight?: 'warning' }>
 
 export type DriverFacts = Readonly<{
   /** '9.0.0' of libvirtd, '4.17' of Xen. */

@@ -129,8 +129,17 @@ async function cpuProblems(virsh: Virsh, document: Document, guest: Guest): Prom
       ? ['cpu-compare', '--file', path]
       : ['hypervisor-cpu-compare', '--file', path, ...platform]
     const { exitStatus, stderrTail } = await virsh.run(words, ASK_TIMEOUT_MS)
+    if (exitStatus === 0) return []
     // A CPU that does not fit is an answer; an error means that it was not compared (old QEMU, other processors).
-    if (exitStatus === 0 || stderrTail.includes('error:')) return []
+    if (stderrTail.includes('error:'))
+      return [
+        {
+          code: 'cpu',
+          weight: 'warning',
+          text: `nobody knows whether the processor of ${virsh.host.name} has all that this guest was started with: ${printable(stderrTail.trim().split('\n').at(-1) ?? '')}`,
+          hint: 'the restore there fails where it has not, and the guest goes on here',
+        },
+      ]
     const model = textOf(descend(cpu, 'model'))
     return [
       {

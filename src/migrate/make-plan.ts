@@ -15,7 +15,7 @@ import { sshUri, type Login } from './live-uri.js'
 import { choicesFor, type Choices, type Chosen } from './map.js'
 import { oldFenceOf, type OldFence } from './old-fence.js'
 import type { Create } from './place.js'
-import type { MigrateOptions, Plan, PlannedFile, PlanProblem } from './plan.js'
+import type { MigrateOptions, Plan, PlannedConnection, PlannedFile, PlanProblem } from './plan.js'
 import { preflight, type Ends, type OpenMigration } from './preflight.js'
 import { isSameDisk } from './shared.js'
 
@@ -26,6 +26,8 @@ export type PlanRequest = Readonly<{
   /** The destination as it was typed, for messages. */
   typedHost: string
   login: Login
+  /** Options of the command line about the way there, for later. */
+  connection: PlannedConnection
   /** A private key for it that virsh is to use, too. */
   identity: string | null
   /** How virsh here reaches the destination, where somebody said so. */
@@ -48,14 +50,24 @@ export type PlanParts = Readonly<{
   destinationDriver: Driver
   /** What journals of a host say of migrations that are not over. */
   openMigrations: (host: Host) => Promise<readonly OpenMigration[]>
+  /** IDs of those that left something at a destination that could not be asked. */
+  leftBehind: (host: Host) => Promise<readonly string[]>
   clock: Clock
 }>
 
 /** Content at the destination that the migration would overwrite: who runs it has to agree. */
 export type Overwrite = Readonly<{ target: string; path: string; what: string }>
 
-/** `cameFromThere`: the destination keeps the fence of this guest's move from there to here. */
-export type Planned = Readonly<{ plan: Plan; overwrites: readonly Overwrite[]; cameFromThere: 'yes' | 'no' }>
+/**
+ * `cameFromThere`: the destination keeps the fence of this guest's move from there to here. `leftovers`: migrations of the
+ * guest that were put back here, and that the destination has not heard of yet; they are cleaned up before this one begins.
+ */
+export type Planned = Readonly<{
+  plan: Plan
+  overwrites: readonly Overwrite[]
+  cameFromThere: 'yes' | 'no'
+  leftovers: readonly string[]
+}>
 
 const ID_RANDOM_BYTES = 3
 
@@ -98,7 +110,11 @@ export async function makePlan(request: PlanRequest, parts: PlanParts): Promise<
   const changes = changesOf(guest, disks, choices, request.definition)
   const definitions = definitionsOf(guest, changes, request, sourceDriver)
   const hostProblems = await destinationDriver.checkFor(guest, definitions.running, changes)
-  const open = (await Promise.all([source, destination].map(parts.openMigrations))).flat()
+  const open = uniqueOpen((await Promise.all([source, destination].map(parts.openMigrations))).flat())
+  const behind = await parts.leftBehind(source)
+  const leftovers = open
+    .filter(({ id, uuid }) => uuid === guest.uuid && behind.includes(id))
+    .map(({ id }) => id)
   const statePaths = statePathsOf(request.id, ends)
   const found = await preflight({
     guest,
@@ -108,7 +124,8 @@ export async function makePlan(request: PlanRequest, parts: PlanParts): Promise<
     disks,
     files,
     hostProblems,
-    open: uniqueOpen(open),
+    open,
+    leftovers,
     leftHere:
       fencesHere.find(({ uuid, guest: name }) => uuid === guest.uuid && guest.name !== name)?.id ?? null,
     statePaths,
@@ -124,6 +141,7 @@ export async function makePlan(request: PlanRequest, parts: PlanParts): Promise<
     options,
     from: end(ends.facts.source, hypervisors[0]),
     to: destinationEnd(request, ends, hypervisors[1]),
+    connection: request.connection,
     disks: planned,
     files,
     sourceStatePath: isSaved ? statePaths.source : null,
@@ -153,7 +171,7 @@ export async function makePlan(request: PlanRequest, parts: PlanParts): Promise<
     warnings: [...disks.flatMap(({ warnings }) => warnings), ...found.warnings],
   }
   const plan: Plan = { ...body, commands: commandsOf(body, sourceDriver, destinationDriver) }
-  return { plan, overwrites: overwritesOf(disks), cameFromThere: fence === null ? 'no' : 'yes' }
+  return { plan, overwrites: overwritesOf(disks), cameFromThere: fence === null ? 'no' : 'yes', leftovers }
 }
 
 function modeOf(asked: PlanRequest['mode'], { state }: Guest): MigrateMode {

@@ -59,6 +59,8 @@ export type MigrateOptions = Readonly<{
   hooksDirectory: string | null
 }>
 
+export type PlannedConnection = Readonly<Record<string, string | number | boolean | readonly string[]>>
+
 export type Plan = Readonly<{
   version: 1
   id: string
@@ -75,6 +77,11 @@ export type Plan = Readonly<{
     /** The same as virsh on the source takes it, for a live migration; null without libvirt. */
     uriFromSource: string | null
   }>
+  /**
+   * How the destination is reached, as it was typed: options of the command line. --continue and --abort go by them where
+   * nothing else is typed. Absent in journals of versions before.
+   */
+  connection?: PlannedConnection
   disks: readonly PlannedDisk[]
   files: readonly PlannedFile[]
   /** Saved states, on either host; null where nothing is saved (cold, live). */

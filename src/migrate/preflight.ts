@@ -41,6 +41,8 @@ export type Checked = Readonly<{
   files: readonly PlannedFile[]
   hostProblems: readonly HostProblem[]
   open: readonly OpenMigration[]
+  /** Those of them that were put back here, and that the destination has not heard of. */
+  leftovers: readonly string[]
   /** Fences of this guest on the source: it is not the guest any more but what was left of it. */
   leftHere: string | null
   statePaths: Readonly<{ source: string; destination: string }>
@@ -61,14 +63,18 @@ export async function preflight(checked: Checked): Promise<Findings> {
   const { guest, options, ends, hostProblems } = checked
   const problems: PlanProblem[] = [
     ...guestProblems(checked),
-    ...hostProblems.map((problem) => ({ ...problem, operand: ends.destination.name })),
+    ...hostProblems
+      .filter(({ weight }) => weight === undefined)
+      .map((problem) => ({ ...problem, operand: ends.destination.name })),
     ...openProblems(checked),
     ...rightsProblems(ends),
     ...pathProblems(checked),
     ...(await hookProblems(options, ends.source)),
     ...(await spaceProblems(checked)),
   ]
-  const warnings: string[] = []
+  const warnings = hostProblems
+    .filter(({ weight }) => weight === 'warning')
+    .map(({ text, hint }) => `${text}; ${hint}`)
   const skew = skewOf(ends)
   if (skew?.kind === 'problem') problems.push(skew.problem)
   if (skew?.kind === 'warning') warnings.push(skew.text)
@@ -120,15 +126,18 @@ function guestProblems({ guest, options, hasLive, disks, leftHere }: Checked): P
   return problems
 }
 
-function openProblems({ open, guest, ends }: Checked): PlanProblem[] {
+function openProblems({ open, leftovers, guest, ends }: Checked): PlanProblem[] {
   return open
     .filter(({ uuid }) => uuid === guest.uuid)
     .map(({ id, role, phase }) => ({
       code: 'open-migration',
       operand: guest.name,
-      text: `the migration ${id} of ${guest.name} is not finished (${phase})`,
-      hint:
-        role === 'source'
+      text: leftovers.includes(id)
+        ? `the migration ${id} of ${guest.name} was put back here, and ${ends.destination.name} has not heard of it yet`
+        : `the migration ${id} of ${guest.name} is not finished (${phase})`,
+      hint: leftovers.includes(id)
+        ? `A move there cleans that up first; by itself: blocksync migrate --abort ${id}`
+        : role === 'source'
           ? `Finish it with blocksync migrate --continue ${id}, or take it back with blocksync migrate --abort ${id}.`
           : `It was begun on another host, as what goes to ${ends.destination.name}: finish it there.`,
     }))

@@ -85,6 +85,14 @@ export async function openMigrations(host: Host): Promise<OpenMigration[]> {
     }))
 }
 
+/** IDs of those that were put back on this host while the destination could not be cleaned up: --abort does that. */
+export async function leftBehind(host: Host): Promise<string[]> {
+  const all = await migrationsOf(host)
+  return all
+    .filter(({ role, phase, left }) => role === 'source' && phase === 'put back' && left === 'destination')
+    .map(({ id }) => id)
+}
+
 /** What was aborted at the destination never runs there by it; what is left of it is cleaned up from the source. */
 function isOver(phase: Phase, role: JournalRole): boolean {
   return phase === 'moved' || phase === 'put back' || (role === 'destination' && phase === 'being put back')

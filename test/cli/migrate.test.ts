@@ -11,7 +11,7 @@ import type { OpenRequest } from '../../src/hypervisor/open.js'
 import type { MigrateContext } from '../../src/migrate/context.js'
 import type { CopierSetup } from '../../src/migrate/copier.js'
 import { makePlan, type PlanRequest } from '../../src/migrate/make-plan.js'
-import type { Plan } from '../../src/migrate/plan.js'
+import type { Plan, PlannedConnection } from '../../src/migrate/plan.js'
 import type { RecoverRequest } from '../../src/migrate/recover.js'
 import { resultOf, type MigrateReport } from '../../src/migrate/report.js'
 import type { MigrationStatus } from '../../src/migrate/status.js'
@@ -52,6 +52,10 @@ type World = {
   report?: Partial<MigrateReport>
   during?: (context: MigrateContext, seen: Seen) => void | Promise<void>
   statuses?: MigrationStatus[]
+  /** In the plan of M1. */
+  connection?: PlannedConnection
+  /** M1 was put back while the destination could not be asked. */
+  unheardOf?: true
 }
 
 function reportOf(plan: Plan, changes: Partial<MigrateReport> = {}): MigrateReport {
@@ -107,9 +111,15 @@ function engine(world: World, seen: Seen): MigrateEngine {
       seen.requests.push(request)
       return makePlan(request, parts)
     },
-    openMigrations: () => Promise.resolve([]),
+    openMigrations: (host) =>
+      Promise.resolve(
+        host.kind === 'remote' && world.unheardOf !== undefined && seen.recoveries.length === 0
+          ? [{ id: 'M1', role: 'destination', uuid: 'aaaa', phase: 'moving, save is done' }]
+          : [],
+      ),
+    leftBehind: () => Promise.resolve(world.unheardOf === undefined ? [] : ['M1']),
     planOf: async (_, id) => {
-      if (id === 'M1') return (await played()).plan
+      if (id === 'M1') return { ...(await played()).plan, connection: world.connection ?? {} }
       throw new SyncError('migrate/unknown', `there is no migration ${id}; nothing was changed`, {
         operand: id,
       })
@@ -224,6 +234,7 @@ describe('options', () => {
         typedHost: 'root@host2',
         login: { host: 'host2', user: 'root', port: null },
         identity: 'key',
+        connection: { identity: ['/home/me/key'] },
         uriFromSource: null,
         mode: 'cold',
         chosen: {
@@ -570,6 +581,36 @@ describe('a migration that was begun', () => {
     expect([status, seen.recoveries]).toEqual([EXIT.ok, [{ kind, id: 'M1', yes: 'yes' }]])
     expect(seen.sides.at(-1)?.kind).toBe('local')
     expect(seen.copiers[0]?.far).toMatchObject({ host: 'host2', user: 'root' })
+  })
+
+  it('is reached as it was when it began, unless something else is typed', async () => {
+    const connection = { port: 2222, identity: ['/root/.ssh/move'], rsh: ['ssh', '-v'], nonsense: 'x' }
+    const { seen } = await migrate(['--continue', 'M1'], { connection })
+    expect(seen.copiers[0]?.options.transport).toMatchObject({
+      port: 2222,
+      identities: ['/root/.ssh/move'],
+      rsh: ['ssh', '-v'],
+    })
+    const typed = await migrate(['--abort', 'M1', '-p', '2223'], { connection })
+    expect(typed.seen.copiers[0]?.options.transport.port).toBe(2223)
+  })
+
+  it('keeps how the destination is reached in its plan', async () => {
+    const { seen } = await migrate(['web', 'host2', '-p', '2222', '-i', 'keys/move'])
+    expect(seen.plans[0]?.connection).toEqual({ port: 2222, identity: ['/home/me/keys/move'] })
+  })
+
+  it('and was put back while the destination could not be asked is cleaned up before the next one', async () => {
+    const { status, stderr, seen } = await migrate(['web', 'host2'], { unheardOf: true })
+    expect([status, seen.recoveries]).toEqual([EXIT.ok, [{ kind: 'abort', id: 'M1', yes: 'no' }]])
+    expect(stderr).toContain('cleaning up on root@host2 after the migration M1, which was put back')
+    expect(seen.plans).toHaveLength(1)
+  })
+
+  it('and was put back is only told of by a plan', async () => {
+    const { status, stdout, seen } = await migrate(['web', 'host2', '--plan'], { unheardOf: true })
+    expect([status, seen.recoveries]).toEqual([EXIT.guard, []])
+    expect(stdout).toContain('has not heard of it yet')
   })
 
   it('and is not there is migrate/unknown', async () => {

@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from 'vitest'
 
-import type { Guest, GuestNic } from '../../src/hypervisor/driver.js'
+import type { Guest, GuestNic, HostProblem } from '../../src/hypervisor/driver.js'
 import { libvirtDriver } from '../../src/hypervisor/libvirt.js'
 import { batched, FakeHost } from './fake-host.js'
 import { MOVED_METADATA, plain, UUID } from './fixtures.js'
@@ -24,7 +24,7 @@ async function problemsWith(
   there: There,
   definition = plain(),
   guest: Readonly<{ nics?: readonly GuestNic[]; hostCpu?: string }> = {},
-): Promise<{ codes: string[]; texts: string[]; host: FakeHost }> {
+): Promise<{ codes: string[]; texts: string[]; problems: readonly HostProblem[]; host: FakeHost }> {
   const host = new FakeHost((line) => {
     if (line.startsWith('domcapabilities'))
       return there.machine === undefined ? {} : { exitStatus: 1, stderrTail: there.machine }
@@ -56,7 +56,7 @@ async function problemsWith(
   const changes = { disks: new Map(), networks: new Map([['default', 'lan']]), files: new Map() }
   const problems = await libvirtDriver(host, 'qemu:///system').checkFor(asked, definition, changes)
   expect(host.files.size).toBe(0)
-  return { codes: problems.map(({ code }) => code), texts: problems.map(({ text }) => text), host }
+  return { codes: problems.map(({ code }) => code), texts: problems.map(({ text }) => text), problems, host }
 }
 
 describe('checkFor', () => {
@@ -136,8 +136,11 @@ describe('checkFor', () => {
     expect((await problemsWith(refused, plain({ extra: "<cpu mode='maximum'/>" }))).codes).toEqual([])
   })
 
-  it('takes what could not be compared for no problem', async () => {
+  it('warns of what could not be compared', async () => {
     const cpu = { exitStatus: 1, stderrTail: 'error: operation not supported' }
-    expect((await problemsWith({ cpu }, plain({ extra: CPU }))).codes).toEqual([])
+    const { problems } = await problemsWith({ cpu }, plain({ extra: CPU }))
+    expect(problems).toMatchObject([
+      { code: 'cpu', weight: 'warning', text: expect.stringContaining('operation not supported') as string },
+    ])
   })
 })

@@ -30,6 +30,7 @@ export type Outcome = Readonly<{ runsOn: HostName; text: string; landed: 'in tim
 
 /** Exit statuses of docs/cli.md that leave the guest in one piece on the source. */
 const STOPPED = 9
+const REFUSED = 3
 
 export async function strike(
   hosts: LabHosts,
@@ -54,6 +55,8 @@ export async function strike(
     `ended ${answer.signal ?? answer.status}`,
   ]
   try {
+    // A move that is refused proves nothing of what was to be struck.
+    expect(answer.status, 'the move was refused').not.toBe(REFUSED)
     // It may have ended by itself: what it then says of itself has to be true already.
     if (id !== null && !(await isOver(guest, answer, from, to)))
       facts.push(await mendBy(hosts, from, id, plan.remedy))

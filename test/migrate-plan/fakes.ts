@@ -272,6 +272,8 @@ export type Stage = {
   destinationDriver?: DriverLayout
   request?: Partial<PlanRequest>
   open?: OpenMigration[]
+  /** IDs of those that were put back, with something left at the destination. */
+  leftBehind?: string[]
 }
 
 export function planRequest(changes: Partial<PlanRequest> = {}): PlanRequest {
@@ -281,6 +283,7 @@ export function planRequest(changes: Partial<PlanRequest> = {}): PlanRequest {
     typedHost: 'root@host2',
     login: { host: 'host2', user: 'root', port: null },
     identity: null,
+    connection: {},
     uriFromSource: null,
     mode: 'auto',
     chosen: { maps: [], networks: [], disks: null, shared: [] },
@@ -323,6 +326,7 @@ export async function played(stage: Stage = {}): Promise<Played> {
     sourceDriver: fakeDriver(source, { guest: stage.guest ?? guest(), ...stage.sourceDriver }),
     destinationDriver: fakeDriver(destination, stage.destinationDriver),
     openMigrations: (host) => Promise.resolve(host === source ? (stage.open ?? []) : []),
+    leftBehind: (host) => Promise.resolve(host === source ? (stage.leftBehind ?? []) : []),
     clock: { nowMs: () => times.shift() ?? 0 },
   })
   return { ...planned, codes: planned.plan.problems.map(({ code }) => code), source, destination }

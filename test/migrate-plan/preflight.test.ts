@@ -63,6 +63,12 @@ const rows: Row[] = [
     /another/,
   ],
   ['a migration of it that is open', begun('source'), ['open-migration'], /--continue M1.*--abort M1/],
+  [
+    'one that was put back, unheard of there',
+    { ...begun('destination'), leftBehind: ['M1'] },
+    ['open-migration'],
+    /cleans that up first.*--abort M1/,
+  ],
   ['one that was begun elsewhere', begun('destination'), ['open-migration'], /finish it there/],
   [
     'what a migration left here',
@@ -214,6 +220,15 @@ describe('a migration is not refused for', () => {
     ],
     ['clocks behind', there({ facts: { nowMs: 990_000 } }), /10\.0 s behind/],
     ['another version', there({ facts: { blocksyncVersion: '0.2.0' } }), /0\.1\.0 here and 0\.2\.0/],
+    [
+      'a processor that nobody could compare',
+      {
+        destinationDriver: {
+          problems: [{ code: 'cpu', text: 'not compared', hint: 'it may fail', weight: 'warning' }],
+        },
+      },
+      /not compared; it may fail/,
+    ],
     ['--start of a guest that runs', options({ start: 'yes' }), /--start/],
     ['--force-off where nothing is shut down', options({ forceOff: 'yes' }), /--force-off/],
   ])('%s, but it is said', async (_, stage, text) => {
