@@ -138,6 +138,8 @@ async function mendBy(
     const answer = await blocksync(hosts, from, action, id, '--json')
     said.push(`${action} ${answer.status}`)
     if (answer.status === 0 || answer.status === STOPPED) return said.join(', ')
+    // It was struck when all was done, and the last line of its journal written.
+    if (answer.stdout.includes('"migrate/ended"')) return `${said.join(', ')} (it was over)`
     said.push(`(${answer.stderr.trim().split('\n').at(-1) ?? ''})`)
   }
   throw new Error(`neither --abort nor --continue ended it: ${said.join(' ')}`)
