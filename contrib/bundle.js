@@ -45,6 +45,24 @@ const farApart = {
   },
 }
 
+/** What `replicate` and `check` need, and no other command comes to: a piece for them has it, with all else that they need. */
+const REPLICATING = /^\.\/(replicate(-[a-z-]+)?|check)\.js$/
+/** What they never come to. */
+const MIGRATING = /^\.\/migrate(-engine|-flags)?\.js$/
+const IN_CLI = join(SRC, 'cli')
+
+/** Leaves imports of that name in src/cli to a file that another build makes, or that nobody comes to. */
+function apart(filter) {
+  return {
+    name: 'apart',
+    setup({ onResolve }) {
+      onResolve({ filter }, ({ path, resolveDir, kind }) =>
+        resolveDir === IN_CLI && kind === 'dynamic-import' ? { path, external: true } : undefined,
+      )
+    },
+  }
+}
+
 const common = {
   absWorkingDir: ROOT,
   platform: 'node',
@@ -76,14 +94,17 @@ async function toCommonJs({ path, text }) {
 }
 
 async function program() {
-  const [near, far] = await Promise.all([
+  const inPieces = { ...asProgram, format: 'esm', splitting: true, chunkNames: 'cli/[name]-[hash]' }
+  const [near, replicating, far] = await Promise.all([
     build({
-      ...asProgram,
+      ...inPieces,
       entryPoints: ['src/cli/main.ts'],
-      format: 'esm',
-      splitting: true,
-      chunkNames: 'cli/[name]-[hash]',
-      plugins: [keepUrls, farApart],
+      plugins: [keepUrls, farApart, apart(REPLICATING)],
+    }),
+    build({
+      ...inPieces,
+      entryPoints: ['src/cli/replicate-near.ts'],
+      plugins: [keepUrls, farApart, apart(MIGRATING)],
     }),
     build({
       ...asProgram,
@@ -95,7 +116,7 @@ async function program() {
       plugins: [keepUrls],
     }),
   ])
-  const pieces = await Promise.all(near.outputFiles.map(toCommonJs))
+  const pieces = await Promise.all([...near.outputFiles, ...replicating.outputFiles].map(toCommonJs))
   const served = far.outputFiles.map(({ path, text }) => ({ path, text }))
   return [...pieces, ...served, { path: join(CLI, 'package.json'), text: '{ "type": "commonjs" }\n' }]
 }

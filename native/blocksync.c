@@ -12,7 +12,7 @@
 #include "jobs.h"
 
 /* Counts changes of what is exported; src/native.ts expects the same number. */
-#define CORE_VERSION 4
+#define CORE_VERSION 5
 
 static napi_value digest_span(napi_env env, napi_callback_info info) {
   napi_value arg[MAX_ARGUMENTS];
@@ -300,6 +300,23 @@ static napi_value lock_disk(napi_env env, napi_callback_info info) {
   return napi_get_boolean(env, is_ours, &result) == napi_ok ? result : NULL;
 }
 
+static napi_value send_datagram(napi_env env, napi_callback_info info) {
+  napi_value arg[MAX_ARGUMENTS], result;
+  bytes address, data;
+  failure failed = {0};
+  if (!get_arguments(env, info, 2, arg) || !get_bytes(env, arg[0], "address", &address) ||
+      !get_bytes(env, arg[1], "data", &data)) {
+    return NULL;
+  }
+  datagram_send(address.data, address.length, data.data, data.length, &failed);
+  if (failed.err != 0) {
+    napi_value error = make_error(env, &failed);
+    if (error != NULL) napi_throw(env, error);
+    return NULL;
+  }
+  return napi_get_undefined(env, &result) == napi_ok ? result : NULL;
+}
+
 NAPI_MODULE_INIT() {
   static const struct {
     const char *name;
@@ -309,7 +326,7 @@ NAPI_MODULE_INIT() {
       {"writeRanges", write_ranges}, {"extents", get_extents}, {"zeroRanges", zero_ranges},
       {"startWriteBack", start_write_back}, {"finishWriteBack", finish_write_back},
       {"geometry", get_geometry}, {"dropCache", drop_cache}, {"openPipe", open_pipe},
-      {"lock", lock_disk},
+      {"lock", lock_disk}, {"sendDatagram", send_datagram},
       {"openDescriptors", get_open_descriptors},
   };
   napi_value value;

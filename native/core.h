@@ -135,6 +135,9 @@ bool disk_lock(int fd, bool is_exclusive, failure *failed);
 #define DESCRIPTOR_NUMBERS 5
 size_t open_descriptors(size_t slice, size_t slices, double *rows, size_t capacity, failure *failed);
 
+/* datagram.c: one datagram to a unix socket, without waiting. `address` is sun_path: a path, or a zero and an abstract name. */
+void datagram_send(const uint8_t *address, size_t address_bytes, const uint8_t *data, size_t data_bytes, failure *failed);
+
 /* A pipe that programs started later do not inherit, as wide as the kernel grants: fds[0] reads, fds[1] writes. */
 void pipe_open(int fds[2], failure *failed);
 

@@ -90,7 +90,23 @@ const EXIT_STATUS_OF = {
   'migrate/shutdown': EXIT.stopped,
   'migrate/stopped': EXIT.stopped,
   'migrate/stuck': EXIT.stuck,
-  // what a migration asks of a host
+  // replicate: the configuration, or what was named, is not there or not right
+  'config/invalid': EXIT.usage,
+  'config/missing': EXIT.usage,
+  'replicate/unknown': EXIT.usage,
+  // it may not be done now: nothing was written
+  'replicate/busy': EXIT.guard,
+  'replicate/paused': EXIT.guard,
+  'replicate/promoted': EXIT.guard,
+  'replicate/refused': EXIT.guard,
+  'replicate/record': EXIT.guard,
+  // the source could not be cut at one instant
+  'replicate/snapshot': EXIT.source,
+  'replicate/quiesce': EXIT.source,
+  'replicate/hook': EXIT.stopped,
+  // a replica is not what its record says
+  'replicate/drill': EXIT.verification,
+  // what a migration or an attempt asks of a host
   'host/program': EXIT.stopped,
   'host/file': EXIT.stopped,
   'host/lost': EXIT.lost,

@@ -1,5 +1,5 @@
 // Loads native/ (auto, require, off) and says which is in use. The native core is a faster twin of what digest/ and
-// endpoint/ also do in JavaScript, guard/ where it looks at other processes, and undo/ where it writes long runs; only those call it.
+// endpoint/ also do in JavaScript, guard/ where it looks at other processes, undo/ where it writes long runs, and daemon/ where it tells systemd.
 
 import { closeSync, existsSync, openSync, readSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -105,6 +105,11 @@ export interface NativeCore {
    */
   lock(fd: number, isExclusive: boolean): boolean
   /**
+   * One datagram to a unix socket, without waiting. `address` is its path, or a zero byte and an abstract name, of at most 108
+   * bytes. Throws an Error with an errno name as its `code` (ENOENT, ECONNREFUSED, EAGAIN where the receiver's queue is full).
+   */
+  sendDatagram(address: Uint8Array, data: Uint8Array): void
+  /**
    * A pipe of 1 MiB, or of what the kernel grants. Programs started later do not inherit it unless they are given it.
    * Who calls it closes both descriptors. Throws an Error with an errno name as its `code` (EMFILE, ENFILE).
    */
@@ -134,7 +139,7 @@ export type NativeAttempt =
   | Readonly<{ core: null; path: string; reason: string; cause: unknown }>
 
 /** CORE_VERSION of native/blocksync.c that the interface above describes; any other core is not used. */
-const NATIVE_VERSION = 4
+const NATIVE_VERSION = 5
 /** The path of an executable's loader stands right behind its program headers. */
 const ELF_HEAD_BYTES = 4096
 

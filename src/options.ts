@@ -54,9 +54,10 @@ export type SyncOptions = Readonly<{
   retries: number
   /**
    * Old content is kept on the destination's host before it is overwritten: in `directory` there, or null for the state
-   * directory, and at most `maxBytes` of it, or null for no bound. Null keeps nothing. Only in a run that writes.
+   * directory, and at most `maxBytes` of it, or null for no bound. `keep`: `one` gives the way back of the run before up, with
+   * `chain` it stays, and this run is a further step. Null keeps nothing. Only in a run that writes.
    */
-  undo: Readonly<{ directory: string | null; maxBytes: number | null }> | null
+  undo: Readonly<{ keep: 'one' | 'chain'; directory: string | null; maxBytes: number | null }> | null
   resume: ResumeChoice
   /** How long a run goes on between two checkpoints, at least; tests have it shorter. */
   checkpointEveryMs: number
@@ -172,7 +173,8 @@ export function syncOptions(given: Partial<SyncOptions>): SyncOptions {
 /** Less is used up by the first frame that arrives. */
 export const MIN_UNDO_BYTES = 1 << 20
 
-function checkUndo({ directory, maxBytes }: NonNullable<SyncOptions['undo']>, mode: RunMode): void {
+function checkUndo({ keep, directory, maxBytes }: NonNullable<SyncOptions['undo']>, mode: RunMode): void {
+  if (keep !== 'one' && keep !== 'chain') throw usage('undo', "keeps 'one' step or a 'chain'")
   if (mode !== 'write') throw usage('--undo', 'keeps what is overwritten, and nothing is written')
   if (maxBytes !== null && !(Number.isSafeInteger(maxBytes) && maxBytes >= MIN_UNDO_BYTES))
     throw usage('--undo-max', `is at least ${MIN_UNDO_BYTES} bytes, not ${maxBytes}`)

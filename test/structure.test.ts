@@ -41,14 +41,18 @@ const MAY_IMPORT: Record<string, RegExp> = {
   rate: /^$/,
   track: /^$/,
   sync: /^(codec|digest|endpoint|transport)\/open$|^codec\/compressor$|^digest\/(root|zero)$|^(bond|wire|guard|state|undo|rate|track)\//,
-  host: /^state\/|^guard\/(flock|holders)$|^transport\/open$|^wire\/keepalive$/,
+  host: /^state\/|^undo\/|^guard\/|^(endpoint|digest|transport)\/open$|^wire\/keepalive$|^sync\/(disk-root|open-disk|undo-disk)$/,
   hypervisor: /^host\/host$/,
   migrate: /^sync\/|^(host|hypervisor|endpoint|transport)\/open$|^host\/host$|^hypervisor\/driver$/,
-  replicate: /^sync\/|^guard\/|^(endpoint|transport)\/open$/,
+  config: /^rate\/schedule$|^sync\/report$/,
+  snapshot: /^host\/host$/,
+  replicate:
+    /^sync\/|^guard\/|^state\/|^undo\/|^host\/(host|open)$|^snapshot\/(snapshot|open|quiesce)$|^config\/config$|^hypervisor\/domain-xml$|^rate\/schedule$|^(endpoint|transport)\/open$/,
+  daemon: /^replicate\/|^config\/config$|^rate\/|^state\//,
 }
 /** Concrete kinds: only the `open` of their folder imports them. */
 const KINDS =
-  /^(codec\/(zstd|brotli)|digest\/(xxh3|xxh64x2|sha256)|endpoint\/(file|nbd)|transport\/(local|openssh|ssh2)|host\/remote|hypervisor\/(libvirt|xen))$/
+  /^(codec\/(zstd|brotli)|digest\/(xxh3|xxh64x2|sha256)|endpoint\/(file|nbd)|transport\/(local|openssh|ssh2)|host\/remote|hypervisor\/(libvirt|xen)|snapshot\/(lvm|lvm-thin|reflink|none|command))$/
 
 const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
   .filter((path) => path.endsWith('.ts'))

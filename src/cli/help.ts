@@ -8,6 +8,8 @@ export const USAGE = `blocksync [sync] SOURCE... DESTINATION [options]   make DE
        blocksync undo DISK [options]                      back to before the last run with --undo
        blocksync doctor [HOST] [options]                  what works here, and there
        blocksync migrate GUEST HOST [options]             move a guest to another host
+       blocksync replicate COMMAND [JOB] [options]        make replicas again and again, and use them
+       blocksync check [JOB...] [options]                 how old replicas are, for monitors
        blocksync bwlimit [RATE [PID]]                     show runs, or give one another limit
        blocksync serve                                    the far end; started over ssh by the other side`
 
@@ -33,7 +35,7 @@ export const EXIT_STATUSES = `Exit status:
   6    the destination could not be written; how far it got is said
   7    verification failed: the destination is not what was sent
   8    the connection broke or the far end died: run again, it continues from what is there
-  9    a migration stopped; the guest is where it was, and can run there
+  9    a migration or a hook stopped it; the guest is where it was, and can run there
   10   a migration stopped and nothing was started; what to type is said
   11   --rescue: all is done but what of the source could not be read
   70   a defect in blocksync

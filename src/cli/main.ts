@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // The entry: the process goes in, its exit status comes out. `serve` and `agent` are told apart before anything is
-// imported, since they are started over a connection; what the near end needs is loaded only where this is the near end.
+// imported, since they are started over a connection; what the near end needs is loaded only where this is the near end, and what
+// replicates only where that is asked for.
 
 import { availableParallelism } from 'node:os'
 
@@ -31,7 +32,9 @@ async function main(): Promise<number> {
     const { runAgent } = await import('./agent.js')
     return await runAgent(rest, exit)
   }
-  const { runNear } = await import('./near.js')
+  const asked = first === 'help' ? rest[0] : first
+  const isReplicating = asked === 'replicate' || asked === 'check'
+  const { runNear } = isReplicating ? await import('./replicate-near.js') : await import('./near.js')
   return await runNear(process.argv.slice(2), exit)
 }
 

@@ -110,7 +110,7 @@ function commandLines({ to }: Plan, commands: readonly PlannedCommand[]): string
 }
 
 /** As it would be typed; quotes only where a shell needs them. */
-function shellWord(word: string): string {
+export function shellWord(word: string): string {
   return /^[\w@%+=:,./<>-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`
 }
 

@@ -4,16 +4,25 @@
 import type { Writable } from 'node:stream'
 
 import { errnoOf } from '../errors.js'
-import type { SyncError } from '../errors.js'
+import type { ErrorCode, SyncError } from '../errors.js'
 import { printable } from '../printable.js'
 
 /** A stream that may be a terminal. */
-export type TextStream = Writable & { isTTY?: boolean; columns?: number }
+export type TextStream = Writable & { isTTY?: boolean; columns?: number; rows?: number }
 
 /** What most terminals have when they do not say. */
 const DEFAULT_COLUMNS = 80
+const DEFAULT_ROWS = 24
 
 const CLEAR_LINE = '\r\u001b[K'
+/** The other screen of a terminal and back, the cursor hidden meanwhile (xterm's 1049 and 25, which all know). */
+const OPEN_SCREEN = '\u001b[?1049h\u001b[?25l'
+const CLOSE_SCREEN = '\u001b[?25h\u001b[?1049l'
+const CURSOR_HOME = '\u001b[H'
+const CLEAR_BELOW = '\u001b[J'
+
+/** Messages of more lines than one, made of text of our own or made harmless before. */
+const LISTS: readonly ErrorCode[] = ['config/invalid', 'replicate/drill']
 
 /**
  * An error as people read it: `blocksync: <operand>: message`, then the hint on its own line.
@@ -22,7 +31,9 @@ const CLEAR_LINE = '\r\u001b[K'
 export function errorLines(error: SyncError): string[] {
   const { operand, message, hint } = error
   const about = operand === null || names(message, operand) ? '' : `${operand}: `
-  const lines = [`blocksync: ${about}${message}`]
+  const lines = LISTS.includes(error.code)
+    ? `blocksync: ${about}${message}`.split('\n')
+    : [`blocksync: ${about}${message}`]
   if (hint !== null) lines.push(hint)
   return lines
 }
@@ -55,6 +66,33 @@ export class Output {
   /** Columns of the terminal on stderr, now; some (serial lines, script(1)) say 0, which is not an answer. */
   get columns(): number {
     return this.#stderr.columns || DEFAULT_COLUMNS
+  }
+
+  /** Columns of the terminal on stdout; null where there is none, and nothing has to be cut. */
+  get width(): number | null {
+    return this.#stdout.isTTY === true ? this.#stdout.columns || DEFAULT_COLUMNS : null
+  }
+
+  /** True where stdout can be drawn over as a whole. */
+  isScreen(environment: NodeJS.ProcessEnv): boolean {
+    return this.#stdout.isTTY === true && environment.TERM !== 'dumb'
+  }
+
+  openScreen(): void {
+    this.#write(this.#stdout, OPEN_SCREEN)
+  }
+
+  /** Draws these lines over all that is there; what does not fit is left out. */
+  screen(lines: readonly string[]): void {
+    const rows = this.#stdout.rows || DEFAULT_ROWS
+    const columns = this.width ?? DEFAULT_COLUMNS
+    const text = lines.slice(0, rows - 1).map((line) => printable(line).slice(0, columns))
+    const drawn = text.map((line) => `${line}\u001b[K\n`).join('')
+    this.#write(this.#stdout, `${CURSOR_HOME}${drawn}${CLEAR_BELOW}`)
+  }
+
+  closeScreen(): void {
+    this.#write(this.#stdout, CLOSE_SCREEN)
   }
 
   /** A line on stdout. */

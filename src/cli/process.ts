@@ -6,6 +6,7 @@ import path from 'node:path'
 import { errnoOf } from '../errors.js'
 import type { CommandContext } from './context.js'
 import { EARLY_PARTS, runEarly } from './early.js'
+import { onInputEnd, onKey } from './input.js'
 import { Output } from './output.js'
 
 export function processContext(exit: (status: number) => void): CommandContext {
@@ -17,6 +18,8 @@ export function processContext(exit: (status: number) => void): CommandContext {
     nowMs: () => performance.now(),
     signals: process,
     ask: process.stdin.isTTY && process.stderr.isTTY ? ask : null,
+    onInputEnd: (ended) => onInputEnd(process.stdin, ended),
+    onKey: (pressed) => onKey(process.stdin, pressed),
     exit,
     loadSync: () => Promise.resolve(runEarly(EARLY_PARTS)),
     loadReceipts: async () => (await import('./receipt-file.js')).receiptFiles,
@@ -24,6 +27,7 @@ export function processContext(exit: (status: number) => void): CommandContext {
     loadDoctor: async () => (await import('./engine.js')).doctorEngine,
     loadStatus: async () => (await import('./engine.js')).statusEngine,
     loadMigrate: async () => (await import('./migrate-engine.js')).migrateEngine,
+    loadReplicate: async () => (await import('./replicate-engine.js')).replicateEngine,
     loadUndo: async () => (await import('./engine.js')).runUndo,
     loadRuns: async () => (await import('./engine.js')).runsEngine,
     loadNativeStatus: async () => (await import('../native.js')).nativeStatus,

@@ -47,8 +47,11 @@ export async function runProgram(words: readonly string[], context: CommandConte
   } catch (thrown) {
     const error = withHint(toSyncError(thrown))
     output.error(error)
-    if (wantsJson(words)) output.json(failedResult(error))
-    status = error.exitStatus
+    if (words[0] === 'check') status = (await import('./check.js')).unknownLine(error, context)
+    else {
+      if (wantsJson(words)) output.json(failedResult(error))
+      status = error.exitStatus
+    }
   }
   await output.flush()
   return status
@@ -103,6 +106,10 @@ async function dispatch(words: readonly string[], context: CommandContext): Prom
   try {
     // its many options would cost every other command a moment
     if (asked[0] === 'migrate') await addMigrate(program, (code) => (status = code), context)
+    if (asked[0] === 'replicate' || asked[0] === 'check') {
+      const { addReplicate } = await import('./replicate-flags.js')
+      addReplicate(program, HELP_FORM, (code) => (status = code), context)
+    }
     await program.parseAsync(bareVerify(bareCompress(asked)), { from: 'user' })
   } catch (thrown) {
     if (thrown instanceof VersionRequest) {

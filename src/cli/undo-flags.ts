@@ -24,7 +24,7 @@ export function addUndoRunFlags(command: Command): Command {
 
 /** What a run keeps; null is nothing. Rejects with `usage`. */
 export function undoOf({ undo, undoDir, undoMax }: UndoRunFlags): SyncOptions['undo'] {
-  if (undo === true) return { directory: undoDir ?? null, maxBytes: undoMax ?? null }
+  if (undo === true) return { keep: 'one', directory: undoDir ?? null, maxBytes: undoMax ?? null }
   const idle = undoDir !== undefined ? '--undo-dir' : undoMax !== undefined ? '--undo-max' : null
   if (idle === null) return null
   throw new SyncError('usage', `${idle} is about what --undo keeps; nothing was opened`, {

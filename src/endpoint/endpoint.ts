@@ -144,4 +144,6 @@ export type OpenRequest = Readonly<{
    * written all the same; it checks everything but that. A file is not claimed.
    */
   claim: 'exclusive' | 'shared'
+  /** Of a source: the path of the disk that it is a copy of. The identity is that of both then; null (absent) is its own. */
+  standsFor?: string | null
 }>

@@ -11,7 +11,13 @@ import { SyncError, errnoOf, toSyncError } from '../errors.js'
 import type { NativeCore } from '../native.js'
 import { absentEndpoint } from './absent.js'
 import { dropCache } from './cache.js'
-import { type Endpoint, type EndpointInfo, MAX_DISK_BYTES, type OpenRequest } from './endpoint.js'
+import {
+  type DiskIdentity,
+  type Endpoint,
+  type EndpointInfo,
+  MAX_DISK_BYTES,
+  type OpenRequest,
+} from './endpoint.js'
 import { describeErrno, isSystemError, misuse, openFailure, uncacheable, writeFailure } from './failures.js'
 import { diskEndpoint } from './file.js'
 import { diskIdentity } from './identity.js'
@@ -67,7 +73,7 @@ export async function openEndpoint(
       logicalSectorBytes: sectorBytes,
       created,
       direct: opened.direct,
-      identity: await diskIdentity(now),
+      identity: await identityOf(request, now),
     }
     // last, so that whatever else is wrong leaves an empty file empty
     if (created && opened.write !== null) await setLength(request, opened.write)
@@ -93,9 +99,11 @@ async function wouldBeMade(
   return facts === null || (facts.isFile() && facts.size === 0n && !(await isUnderDev(path)))
 }
 
-function checkRequest({ path, role, access, create, createSizeBytes }: OpenRequest): void {
+function checkRequest({ path, role, access, create, createSizeBytes, standsFor }: OpenRequest): void {
   if (role === 'source' && (access === 'write' || create !== 'never'))
     throw misuse(path, 'a source was to be written')
+  if (role !== 'source' && (standsFor ?? null) !== null)
+    throw misuse(path, 'a destination was to stand for another disk')
   if (create === 'if-missing' && !(Number.isSafeInteger(createSizeBytes) && createSizeBytes >= 0)) {
     throw misuse(path, `a file of ${createSizeBytes} bytes was to be made`)
   }
@@ -203,6 +211,21 @@ async function openAround(
     // EINVAL says that this file system has no direct I/O; whatever else is wrong, all works without, by the page cache
     if (isSystemError(error)) return null
     throw error
+  }
+}
+
+/** That of what was opened, and that of the disk that it is a copy of. */
+async function identityOf(request: OpenRequest, now: BigIntStats): Promise<DiskIdentity> {
+  const own = await diskIdentity(now)
+  const { standsFor = null } = request
+  if (standsFor === null) return own
+  const facts = await lookUp({ ...request, path: standsFor })
+  if (facts === null) return own
+  const original = await diskIdentity(facts)
+  return {
+    machine: own.machine,
+    aliases: [...own.aliases, ...original.aliases],
+    within: [...(own.within ?? []), ...(original.within ?? [])],
   }
 }
 

@@ -1,10 +1,10 @@
-// What goes between a migration's controller and the agent on another host: a banner each way, then JSON lines. Which
+// What goes between a controller and the agent on another host: a banner each way, then JSON lines. Which
 // operations there are, what they take and give, and how errors cross. Refuses what is not exactly that.
 
 import { isErrorCode, SyncError, toSyncError, type ErrorCode } from '../errors.js'
 import { printable } from '../printable.js'
 import { packageVersion } from '../version.js'
-import { MAX_INPUT_BYTES, MAX_OUTPUT_BYTES, type Host } from './host.js'
+import { MAX_INPUT_BYTES, MAX_OUTPUT_BYTES, type Host, type HostFacts } from './host.js'
 import {
   argv,
   count,
@@ -99,12 +99,33 @@ const hostFacts = object({
   isRoot: flag,
   stateDirectory: text,
 })
+/** An agent of before `clientAddress` does not tell it. */
+const maybeAddress = object({}, { clientAddress: nullable(shown) })
+const allFacts: Shape<HostFacts> = (value) => ({
+  clientAddress: null,
+  ...hostFacts(value),
+  ...maybeAddress(value),
+})
+const undoStep = object({
+  group: text,
+  state: oneOf('open', 'finished', 'undoing', 'void'),
+  startedAt: shown,
+  bytes: count,
+})
+const digestRequest = object({
+  path: text,
+  algorithm: text,
+  seed: text,
+  blockBytes: count,
+  leafBytes: count,
+  lengthBytes: count,
+})
 
 type Asked = Exclude<keyof Host, 'name' | 'kind' | 'lost' | 'close' | typeof Symbol.asyncDispose>
 
 /** Every operation of Host by its name; a name that is not here does not exist. */
 export const OPERATIONS = {
-  facts: operation(tuple(), hostFacts, (host) => host.facts()),
+  facts: operation(tuple(), allFacts, (host) => host.facts()),
   run: operation(
     tuple(programRequest),
     object({ exitStatus: count, stdout: text, stderrTail: shownLines }),
@@ -142,6 +163,20 @@ export const OPERATIONS = {
   listJournals: operation(tuple(), list(journalName), (host) => host.listJournals()),
   removeJournal: operation(tuple(journalName), nothing, (host, name) => host.removeJournal(name)),
   workDirectory: operation(tuple(journalName), text, (host, name) => host.workDirectory(name)),
+  takeLock: operation(tuple(text, count), nothing, (host, name, waitMs) => host.takeLock(name, waitMs)),
+  undoSteps: operation(tuple(text), list(undoStep), (host, path) => host.undoSteps(path)),
+  undoBack: operation(
+    tuple(text, nullable(text)),
+    object({ steps: count, restoredBytes: count, zeroedBytes: count }),
+    (host, path, through) => host.undoBack(path, through),
+  ),
+  dropUndo: operation(tuple(text, text), nothing, (host, path, through) => host.dropUndo(path, through)),
+  digest: operation(tuple(digestRequest), shown, (host, request) => host.digest(request)),
+  writeOut: operation(
+    tuple(object({ from: text, to: text, lengthBytes: count, undo: list(text) })),
+    object({ bytes: count }),
+    (host, request) => host.writeOut(request),
+  ),
 } as const satisfies Record<Asked, unknown>
 
 export type OperationName = keyof typeof OPERATIONS
@@ -220,10 +255,11 @@ function isOperation(op: string): op is OperationName {
 }
 
 /** Only errors that operations have; an interruption there, say, is not one of ours here. */
+const OWN_CODES =
+  /^(?:host\/(?!lost$)|(?:migrate|replicate|state|undo|guard|source|destination)\/|usage$|native\/required$|connect\/capability$)/
+
 function codeOf(code: string): ErrorCode {
-  return isErrorCode(code) && /^(?:host\/(?!lost$)|migrate\/|state\/|connect\/capability$)/.test(code)
-    ? code
-    : 'internal'
+  return isErrorCode(code) && OWN_CODES.test(code) ? code : 'internal'
 }
 
 function short(words: string): string {

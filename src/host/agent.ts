@@ -15,6 +15,7 @@ import {
   takeRequest,
   type AgentRequest,
 } from './agent-protocol.js'
+import { sshClientAddress } from './facts.js'
 import { encodeAgentBanner, Link, readAgentBanner } from './link.js'
 import { LocalHost } from './local.js'
 
@@ -36,7 +37,7 @@ export type AgentOptions = Readonly<{
  */
 export async function serveAgent(input: Readable, output: Writable, options: AgentOptions): Promise<number> {
   const waits = new AbortController()
-  await using host = new LocalHost({ ...options, signal: waits.signal })
+  await using host = new LocalHost({ ...options, signal: waits.signal, clientAddress: sshClientAddress })
   output.on('error', () => undefined) // shows as the end of the input
   output.write(encodeAgentBanner('agent', null))
   const greeting = await readAgentBanner(input, 'controller', CONTROLLER, BANNER_TIMEOUT_MS)

@@ -1,5 +1,5 @@
-// What a migration asks of a host, this one or another: programs, files, journals. One file per kind (local.ts, remote.ts);
-// open.ts chooses, and both pass the same conformance suite. Refuses nothing by itself: rules are in migrate/.
+// What a migration or a replication asks of a host, this one or another: programs, files, journals, locks, disks brought back.
+// One file per kind (local.ts, remote.ts); open.ts chooses, both pass one conformance suite. Rules are in migrate/, replicate/.
 
 import type { Argv } from '../exec.js'
 
@@ -83,6 +83,8 @@ export type HostFacts = Readonly<{
   isRoot: boolean
   /** Absolute. What a migration keeps is below it in migrate/ID/: ROLE.jsonl, and ROLE.d/ (workDirectory). */
   stateDirectory: string
+  /** Where the controller's connection to it comes from, as sshd says (SSH_CONNECTION); null here and where there is no sshd. */
+  clientAddress: string | null
 }>
 
 /** A volume of LVM that is kept deactivated has a tag: this and the `tag` of its protection. */
@@ -112,6 +114,41 @@ export type JournalLine = Readonly<Record<string, unknown>>
 export type JournalRole = 'source' | 'destination'
 
 export type JournalName = Readonly<{ id: string; role: JournalRole }>
+
+/** What one `undo` of a disk takes back: a group of undo journals (docs/undo.md). `bytes` is what they take. */
+export type UndoStep = Readonly<{
+  /** 16 bytes in hex. */
+  group: string
+  state: 'open' | 'finished' | 'undoing' | 'void'
+  /** Of its first run: ISO 8601, UTC. */
+  startedAt: string
+  bytes: number
+}>
+
+/** What undoBack did: 0 steps where the disk was there already. */
+export type UndoneSteps = Readonly<{ steps: number; restoredBytes: number; zeroedBytes: number }>
+
+/** A root digest (docs/receipt.md) of the first `lengthBytes` of a disk. `seed` is in hex, `algorithm` as a receipt names it. */
+export type DigestRequest = Readonly<{
+  path: string
+  algorithm: string
+  seed: string
+  blockBytes: number
+  leafBytes: number
+  lengthBytes: number
+}>
+
+/**
+ * A copy of `from` as it was before the groups of `undo`, which are all of those that are newer than the wanted state, the
+ * newest first; none is a copy of what it is now. `to` is a file that is not there yet, or a block device that nobody uses
+ * and that has `lengthBytes` (the length of `from` then) at least; zeros stay holes.
+ */
+export type WriteOutRequest = Readonly<{
+  from: string
+  to: string
+  lengthBytes: number
+  undo: readonly string[]
+}>
 
 export interface Host extends AsyncDisposable {
   /** As a person knows it: the host as typed, or 'this host'. */
@@ -168,6 +205,30 @@ export interface Host extends AsyncDisposable {
   /** The directory of a migration's own files (saved state, definitions), made 0700 when it is first asked for. */
   workDirectory(name: JournalName): Promise<string>
 
-  /** Lets go of it. Programs that still run go on. */
+  /**
+   * Keeps every other session out of what goes by that name (letters, digits, dot, dash, underscore) on this host until this
+   * session ends and every program that it started has ended too: flock of STATE/locks/NAME.lock. The same again is no error.
+   * Rejects with replicate/busy, naming who has it, when it is not free within `waitMs`.
+   */
+  takeLock(name: string, waitMs: number): Promise<void>
+  /** The steps back that there are of a disk, the oldest first; also one of which undoing was interrupted. Nothing is written. */
+  undoSteps(path: string): Promise<readonly UndoStep[]>
+  /**
+   * Takes back every step that is newer than `through`, the newest first (null: all of them). The disk is opened and guarded as
+   * the destination of a run. Can be interrupted anywhere and done again. Rejects with undo/missing, before anything is
+   * written, where that step is not there or a void one is in between.
+   */
+  undoBack(path: string, through: string | null): Promise<UndoneSteps>
+  /** Gives up the way back of the steps up to and with `through`, the oldest first. Nothing where that is not there. */
+  dropUndo(path: string, through: string): Promise<void>
+  /** The root, in hex. Rejects with source/*, guard/size, or usage for parameters that are none. */
+  digest(request: DigestRequest): Promise<string>
+  /**
+   * Everything is checked before the first byte is written, and flushed when it resolves (`bytes`: what was written). A file that
+   * it made is removed where it fails. Rejects with undo/*, guard/*, source/*, destination/*.
+   */
+  writeOut(request: WriteOutRequest): Promise<Readonly<{ bytes: number }>>
+
+  /** Lets go of it. Programs that still run go on; undoBack, digest and writeOut end where they are. */
   close(): Promise<void>
 }

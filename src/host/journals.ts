@@ -12,7 +12,7 @@ import { fileFailure } from './failures.js'
 import { nothingAsNull } from './files.js'
 import type { JournalLine, JournalName, JournalRole } from './host.js'
 import { JournalFile, readJournalFile, type LockRequest } from './journal-file.js'
-import { MAX_INHERITED } from './programs.js'
+import { MAX_JOURNALS } from './programs.js'
 
 const ROLES: readonly JournalRole[] = ['source', 'destination']
 const FOLDER = 'migrate'
@@ -48,8 +48,8 @@ export class Journals {
     if (path === null) throw unknownMigration(name)
     const open = this.#open.get(path)
     if (open !== undefined) return await open.lines()
-    if (this.#open.size === MAX_INHERITED)
-      throw new SyncError('internal', `no session opens more than ${MAX_INHERITED} journals`)
+    if (this.#open.size === MAX_JOURNALS)
+      throw new SyncError('internal', `no session opens more than ${MAX_JOURNALS} journals`)
     if (mode === 'create') await this.#makeDirectory(name)
     else if ((await this.#existing()) === null) throw unknownMigration(name)
     const taken = await JournalFile.take(path, mode, { ...this.#lock, waitMs })

@@ -17,8 +17,9 @@ const NOT_FOUND = 127
 const NOT_EXECUTABLE = 126
 /** The first descriptor behind the three that every program has. */
 const FIRST_INHERITED_FD = 3
-/** A shell knows descriptors of one digit only; no session has so many journals. */
-export const MAX_INHERITED = 6
+/** A shell knows descriptors of one digit only (3 to 9 here): more journals and locks no session may have. */
+export const MAX_JOURNALS = 4
+export const MAX_LOCKS = 3
 /** Where programs of administrators are; sshd gives a login a PATH that may lack them. */
 const SBIN = ['/usr/local/sbin', '/usr/sbin', '/sbin'] as const
 

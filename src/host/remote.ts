@@ -17,6 +17,7 @@ import {
   type OperationResult,
 } from './agent-protocol.js'
 import type {
+  DigestRequest,
   FileFacts,
   Host,
   HostFacts,
@@ -26,6 +27,9 @@ import type {
   ProgramResult,
   Protection,
   SpaceFacts,
+  UndoneSteps,
+  UndoStep,
+  WriteOutRequest,
 } from './host.js'
 import { encodeAgentBanner, Link, readAgentBanner } from './link.js'
 
@@ -39,6 +43,8 @@ const REASON_MS = 2000
 const ANSWER_GRACE_MS = 120_000
 /** The longest timer there is (2^31 - 1 ms). */
 const MAX_TIMER_MS = 2_147_483_647
+/** Whole disks are read and written: that the host still lives is seen by the link. */
+const AS_LONG_AS_IT_TAKES_MS = MAX_TIMER_MS
 
 type Waiting = Readonly<{
   resolve: (value: unknown) => void
@@ -185,6 +191,30 @@ class RemoteHost implements Host {
 
   async workDirectory(name: JournalName): Promise<string> {
     return await this.#ask('workDirectory', [name])
+  }
+
+  async takeLock(name: string, waitMs: number): Promise<void> {
+    await this.#ask('takeLock', [name, waitMs], waitMs)
+  }
+
+  async undoSteps(path: string): Promise<readonly UndoStep[]> {
+    return await this.#ask('undoSteps', [path])
+  }
+
+  async undoBack(path: string, through: string | null): Promise<UndoneSteps> {
+    return await this.#ask('undoBack', [path, through], AS_LONG_AS_IT_TAKES_MS)
+  }
+
+  async dropUndo(path: string, through: string): Promise<void> {
+    await this.#ask('dropUndo', [path, through], AS_LONG_AS_IT_TAKES_MS)
+  }
+
+  async digest(request: DigestRequest): Promise<string> {
+    return await this.#ask('digest', [request], AS_LONG_AS_IT_TAKES_MS)
+  }
+
+  async writeOut(request: WriteOutRequest): Promise<Readonly<{ bytes: number }>> {
+    return await this.#ask('writeOut', [request], AS_LONG_AS_IT_TAKES_MS)
   }
 
   async close(): Promise<void> {

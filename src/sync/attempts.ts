@@ -157,6 +157,7 @@ class LockWait {
         peer: null,
         lane: null,
         undo: 'none',
+        standsFor: null,
         lockWaitMs: Math.ceil(waitMs),
       })
       await session.opened()

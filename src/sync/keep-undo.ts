@@ -16,8 +16,11 @@ export type UndoLimits = Readonly<{ directory: string | null; maxBytes: number |
 
 export const NO_UNDO_LIMITS: UndoLimits = { directory: null, maxBytes: null }
 
+/** `keep`: one step back, `chain`: one more; both go on with that of a run that did not finish. */
+export type UndoWish = 'keep' | 'chain' | 'none'
+
 export type UndoQuestion = Readonly<{
-  keep: 'keep' | 'none' | 'restore'
+  keep: UndoWish | 'restore'
   lane: 'first' | 'further'
   info: EndpointInfo
   stable: StableIdentity
@@ -39,7 +42,7 @@ export async function openUndo(question: UndoQuestion, context: UndoContext): Pr
   const why = await state.prepare()
   if (why !== null) throw stateUnusable(why, info.path, 'nothing was written')
   const { directory, maxBytes } = limits
-  if (keep === 'keep' && directory !== null && !(await isThere(directory))) throw noDirectory(directory)
+  if (keep !== 'none' && directory !== null && !(await isThere(directory))) throw noDirectory(directory)
   const [{ joinUndo, keepUndo }, { voidUndo }, { systemFiles }] = await Promise.all([
     import('../undo/journal.js'),
     import('../undo/void.js'),
@@ -52,6 +55,7 @@ export async function openUndo(question: UndoQuestion, context: UndoContext): Pr
   const place: UndoPlace = {
     files: systemFiles(native),
     stateDirectory: state.path,
+    keep: keep === 'chain' ? 'chain' : 'one',
     filesBase: directory,
     maxBytes,
     digesterOf: (parameters) => createDigester(parameters, native),

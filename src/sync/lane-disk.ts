@@ -7,6 +7,7 @@ import { protocolError } from '../wire/frame.js'
 import type { OpenPair } from './disk-pass.js'
 import type { DiskRunContext } from './disk-run.js'
 import type { Lane } from './lanes.js'
+import { undoWish } from './open-pairs.js'
 
 /** Opens it. Rejects with guard/same-disk, and with what the far end refuses it with. */
 export async function openOnLane(
@@ -27,7 +28,8 @@ export async function openOnLane(
     peer: null,
     lane: push ? await invitation() : null,
     lockWaitMs: 0,
-    undo: push && options.undo !== null ? 'keep' : 'none',
+    undo: push ? undoWish(options) : 'none',
+    standsFor: null,
   })
   const info = await session.opened()
   if (push && options.undo !== null && info.undo?.group !== far.undo?.group)

@@ -20,7 +20,7 @@ import type { HostState } from '../state/state.js'
 import type { DiskUndo } from '../undo/journal.js'
 import { probeContent } from './content-probe.js'
 import { isFrozen, stampOf } from './disk-stamp.js'
-import { NO_UNDO_LIMITS, openUndo, type UndoLimits, type UndoQuestion } from './keep-undo.js'
+import { NO_UNDO_LIMITS, openUndo, type UndoLimits, type UndoQuestion, type UndoWish } from './keep-undo.js'
 
 /** What to open, and what to ask before. The claim is this file's own. */
 export type DiskRequest = Omit<OpenRequest, 'claim'> &
@@ -37,10 +37,10 @@ export type DiskRequest = Omit<OpenRequest, 'claim'> &
     /** The other disk of the pair, or `later` where it is not open yet; null where nothing is to be known of the two. */
     peer: StableIdentity | 'later' | null
     /**
-     * `keep`: old content of this destination is kept before it is overwritten. `restore`: it is brought back, so a journal
-     * that is there stays as it is; with `none` it becomes void.
+     * `keep`, `chain`: old content of this destination is kept before it is overwritten. `restore`: it is brought back, so a
+     * journal that is there stays as it is; with `none` it becomes void.
      */
-    undo: 'keep' | 'none' | 'restore'
+    undo: UndoWish | 'restore'
     /** For how long another run that has it locked is waited for; absent is not at all. */
     lockWaitMs?: number
   }>
@@ -126,7 +126,10 @@ async function openLocked(
   warnings.push(...made.warnings)
   try {
     await permit?.checkOpened(endpoint.info)
-    const stable = await context.state.identify(open.path, found)
+    const { standsFor = null } = open
+    const stable = await (standsFor === null
+      ? context.state.identify(open.path, found)
+      : context.state.identifyPath(standsFor))
     const was = { role: open.role, facts: found }
     const known = peer === null ? null : await knowDisk(endpoint, stable, was, peer, context, warnings)
     // said before anything is written, since the record of that would be missed
@@ -134,7 +137,7 @@ async function openLocked(
     if (why !== null) warnings.push(`${open.path}: ${why}; no record of the pair is kept there`)
     const keeper = new PairKeeper(
       context.state,
-      { stable, path: resolve(open.path) },
+      { stable, path: resolve(standsFor ?? open.path) },
       open.role,
       known?.pairs ?? [],
     )
@@ -201,6 +204,9 @@ async function permitFor(
 ): Promise<Permit | null> {
   if (restriction === null) return null
   const { permit } = await import('../guard/restrict.js')
+  // whose records are written is as much as what is read
+  const { standsFor = null } = request
+  if (standsFor !== null) await permit(restriction, { ...request, path: standsFor })
   return await permit(restriction, request)
 }
 

@@ -17,7 +17,7 @@ import type { KeptJournal } from '../wire/kept-journal.js'
 import { protocolError } from '../wire/frame.js'
 import type { OpenPair } from './disk-pass.js'
 import type { DiskMeter } from './meter.js'
-import { NO_UNDO_LIMITS } from './keep-undo.js'
+import { NO_UNDO_LIMITS, type UndoWish } from './keep-undo.js'
 import { closeDisks, type DiskRequest, type OpenDisk, openDisk } from './open-disk.js'
 import type { DiskPair, Operand, RunHooks } from './report.js'
 import type { Session } from './session.js'
@@ -73,6 +73,7 @@ export class OpenPairs {
           create: 'never',
           createSizeBytes: 0,
           peer: 'later',
+          standsFor: source.standsFor ?? null,
         })
       }),
     )
@@ -149,7 +150,7 @@ export class OpenPairs {
       undo: limits,
       peerProcess: this.#peerProcess,
     }
-    const undo = request.role === 'destination' && options.undo !== null ? 'keep' : 'none'
+    const undo = request.role === 'destination' ? undoWish(options) : 'none'
     const open = await openDisk({ ...request, ...this.#asking, lane: 'first', undo, lockWaitMs: 0 }, context)
     this.#warn(operand, open.warnings)
     return open
@@ -183,7 +184,8 @@ export class OpenPairs {
           peer,
           lane: null,
           lockWaitMs: 0,
-          undo: options.undo === null ? 'none' : 'keep',
+          standsFor: null,
+          undo: undoWish(options),
         })
       } else {
         session.open(disk, {
@@ -196,6 +198,7 @@ export class OpenPairs {
           peer,
           lane: null,
           lockWaitMs: 0,
+          standsFor: source.standsFor ?? null,
           undo: 'none',
         })
       }
@@ -270,6 +273,12 @@ export class OpenPairs {
     this.#kept(pair, push ? far.undo : (undo?.report ?? null), meter)
     return { disk, pair, near, known, keeper, undo: push ? null : undo, far, size, meter }
   }
+}
+
+/** What a destination is asked to keep. */
+export function undoWish({ undo }: Pick<SyncOptions, 'undo'>): UndoWish {
+  if (undo === null) return 'none'
+  return undo.keep === 'chain' ? 'chain' : 'keep'
 }
 
 function formatMebibytes(bytes: number): string {

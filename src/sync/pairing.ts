@@ -134,11 +134,13 @@ export class Pairing {
   #remember(open: OpenPair, source: KnownSide, destination: KnownSide): PairHistory {
     const history = pairHistory(source, destination)
     const [near, far] = this.#push ? [source, destination] : [destination, source]
+    // the disk, and not the copy of it that is read this time
+    const { standsFor } = open.pair.source
     this.#paired.set(open.disk, {
       pairId: history.pairId ?? randomUUID(),
       history,
-      near: endOf(near.stable, open.near.info.path),
-      far: endOf(far.stable, open.far.path),
+      near: endOf(near.stable, (this.#push ? standsFor : undefined) ?? open.near.info.path),
+      far: endOf(far.stable, (this.#push ? undefined : standsFor) ?? open.far.path),
       runId: this.#runId,
     })
     return history

@@ -7,7 +7,17 @@ import type { Connection, FarSide } from '../transport/transport.js'
 import type { WrittenSummary } from './written-ranges.js'
 
 /** One end of a pair: a path here (`at.kind` local) or on a host. `typed` is the operand as the user wrote it. */
-export type Operand = Readonly<{ at: FarSide; path: string; typed: string }>
+export type Operand = Readonly<{
+  at: FarSide
+  path: string
+  typed: string
+  /**
+   * Of a source that is a snapshot or another copy: the path of the disk that it is of. Records of the pair and guards take
+   * that disk for the source, and neither of the two may be the destination. Only in a run with `resume` 'no': a checkpoint
+   * says of one copy what the next one need not have.
+   */
+  standsFor?: string
+}>
 
 export type DiskPair = Readonly<{ source: Operand; destination: Operand }>
 

@@ -95,6 +95,8 @@ export class Resuming {
     const found = this.#caseOf(open)
     const { lengthBytes, destinationBytes } = open.size
     if (mode !== 'write' || rescue !== null || found === null || lengthBytes > MAX_BYTES) return null
+    // what is equal to this copy need not be equal to the next one
+    if (open.pair.source.standsFor !== undefined) return null
     const resumed = this.#resumed.get(open.disk) ?? null
     const { pairId, runId } = found.paired
     const isVerified = verify !== 'none' && resumed?.verified !== 'none'

@@ -87,6 +87,7 @@ class SyncRun {
     this.#farSide = this.#push ? first.destination.at : first.source.at
     this.#native = loadNative(options.native)
     checkDigest(options, this.#native)
+    checkCopies(pairs, options)
     checkRescue(pairs, options)
     const state = HostState.open(ownStatePath(options.stateDir))
     state.catch(() => undefined) // who opens a disk hears of it
@@ -290,6 +291,21 @@ class SyncRun {
     if (await this.#resuming.isLikely(this.#disks.isFirstFrozen)) return
     await this.#early.begin(first, seed)
   }
+}
+
+/** A checkpoint is of one copy of the source, and the next copy is another one. */
+function checkCopies(pairs: readonly DiskPair[], { resume }: SyncOptions): void {
+  const copy = pairs.find(({ source }) => source.standsFor !== undefined)?.source
+  const wrong = pairs.find(({ destination }) => destination.standsFor !== undefined)?.destination
+  const [operand, why] =
+    wrong !== undefined
+      ? [wrong, 'is a destination, and only a source may stand for another disk']
+      : [copy, 'stands for another disk, and a run of it cannot go on where one did not finish (resume)']
+  if (operand === undefined || (wrong === undefined && resume === 'no')) return
+  throw new SyncError('usage', `${operand.typed} ${why}; nothing was opened`, {
+    operand: operand.typed,
+    hint: "Set resume to 'no'.",
+  })
 }
 
 /** An algorithm that cannot run here is a mistake in the command line, whatever the far end can. */

@@ -105,7 +105,7 @@ export async function undoDisk(request: UndoRequest, hooks: UndoHooks): Promise<
   if (stays !== null) hooks.onWarning(stays)
   if (!summary.changed) await removeGroup(files, group)
   else
-    await applyUndo(files, plan, targetOf(disk), (doneBytes, totalBytes) => {
+    await applyUndo(files, plan, undoTarget(disk), (doneBytes, totalBytes) => {
       hooks.signal.throwIfAborted()
       hooks.onProgress(doneBytes, totalBytes)
     })
@@ -165,8 +165,8 @@ function effectOf(
   }
 }
 
-/** A file is cut and removed by its path, as long as that leads to the file that is open. */
-function targetOf({ endpoint }: OpenDisk): UndoTarget {
+/** A disk that is open for writing. A file is cut and removed by its path, as long as that leads to the file that is open. */
+export function undoTarget({ endpoint }: OpenDisk): UndoTarget {
   const { path } = endpoint.info
   return {
     write: (ranges, from) => endpoint.write(ranges, from),
@@ -203,7 +203,8 @@ async function syncPath(path: string): Promise<void> {
   await handle.sync()
 }
 
-async function isThere(path: string): Promise<boolean> {
+/** Whether anything is at the path, also a link that leads nowhere. */
+export async function isThere(path: string): Promise<boolean> {
   try {
     await lstat(path)
     return true

@@ -119,9 +119,10 @@ export async function applyUndo(
   await removeGroup(files, group)
 }
 
-async function writeBack(
+/** Writes the old content of a plan, and no more: nothing is flushed, cut or removed. */
+export async function writeBack(
   { checked, dataBytes, zeroBytes }: UndoPlan,
-  target: UndoTarget,
+  target: Pick<UndoTarget, 'write' | 'zero'>,
   onProgress: UndoProgress,
 ): Promise<void> {
   let doneBytes = 0

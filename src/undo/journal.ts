@@ -29,6 +29,8 @@ export type UndoPlace = Readonly<{
   files: JournalFiles
   /** The state directory; it is there. */
   stateDirectory: string
+  /** `one`: a run that overwrites something removes the groups before it; `chain`: they stay until somebody drops them. */
+  keep: 'one' | 'chain'
   /** Where the old content goes instead; it is there. */
   filesBase: string | null
   maxBytes: number | null
@@ -176,7 +178,7 @@ class KeptUndo implements DiskUndo {
     this.#disk = disk
     this.#place = place
     this.#group = group
-    this.#older = first?.older ?? []
+    this.#older = place.keep === 'chain' ? [] : (first?.older ?? [])
     this.#isFirst = first !== null
     this.#isUnused = first?.isNew ?? false
     this.warnings = first?.warnings ?? []
@@ -252,7 +254,7 @@ class KeptUndo implements DiskUndo {
     }
   }
 
-  /** One step back is kept; the groups before are only room on the disk now. */
+  /** One step back is kept; the groups before are only room on the disk now. In a chain there is none to be removed here. */
   async #removeOlder(): Promise<void> {
     const older = this.#older
     this.#older = []

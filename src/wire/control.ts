@@ -5,7 +5,7 @@ import { CODEC_NAMES, type Compression } from '../codec/codec.js'
 import type { AlgorithmName, Range } from '../digest/digester.js'
 import { SEED_BYTES } from '../digest/digester.js'
 import { MAX_DISK_BYTES } from '../endpoint/endpoint.js'
-import type { DiskIdentity, EndpointInfo, Role, StableIdentity } from '../endpoint/endpoint.js'
+import type { EndpointInfo, Role, StableIdentity } from '../endpoint/endpoint.js'
 import { isErrorCode, SyncError } from '../errors.js'
 import { isGuardName, type GuardName } from '../guard/guard-name.js'
 import type { VerifyChoice } from '../options.js'
@@ -14,7 +14,7 @@ import type { KnownDisk, PairStart } from '../state/record.js'
 import { decodeRanges, encodeRanges, MAX_DIFFERING_RANGES, MAX_UNREADABLE_RANGES } from './differing.js'
 import { count, type Fields, flag, hex, oneOf, parseObject, text } from './fields.js'
 import { protocolError } from './frame.js'
-import { decodeKnown, decodePair, decodePeer, knownFields } from './known.js'
+import { decodeIdentity, decodeKnown, decodePair, decodePeer, knownFields } from './known.js'
 import { decodeJournal, journalFields, type KeptJournal } from './kept-journal.js'
 
 /** Client to server: open a disk. For a destination that may be made, `createSizeBytes` is how large. */
@@ -32,10 +32,15 @@ export type OpenMessage = {
   peer: StableIdentity | null
   /** What an `invited` frame of the first lane gave: this session is a further lane of that run; null (absent) is none. */
   lane: string | null
-  /** `keep`: the server keeps the old content of this destination before it is overwritten; absent is `none`. */
-  undo: 'keep' | 'none'
+  /**
+   * `keep`: the server keeps the old content of this destination before it is overwritten, and gives the way back of the run
+   * before up; `chain`: it does not give that up. Absent is `none`.
+   */
+  undo: 'keep' | 'chain' | 'none'
   /** For how long the server waits for another run that has the disk locked; absent is 0, not at all. */
   lockWaitMs: number
+  /** Of a source that is a copy of another disk: whose identity `known` and the records take; null (absent) is its own. */
+  standsFor: string | null
 }
 
 /** Server to client: what admits further lanes to the disks that this session has claimed. */
@@ -129,12 +134,14 @@ export function decodeOpen(body: Buffer): OpenMessage {
     force: fields['force'] === undefined ? [] : forced(fields['force']),
     peer: decodePeer(fields['peer']),
     lane: fields['lane'] === undefined ? null : text(fields, 'lane'),
-    undo: fields['undo'] === undefined ? 'none' : oneOf(fields, 'undo', ['keep', 'none']),
+    undo: fields['undo'] === undefined ? 'none' : oneOf(fields, 'undo', ['keep', 'chain', 'none']),
     lockWaitMs: fields['lockWaitMs'] === undefined ? 0 : count(fields, 'lockWaitMs'),
+    standsFor: fields['standsFor'] === undefined ? null : text(fields, 'standsFor'),
   }
 }
 
-export function encodeOpen({ lane, guards, force, peer, undo, lockWaitMs, ...rest }: OpenMessage): Buffer {
+export function encodeOpen(message: OpenMessage): Buffer {
+  const { lane, guards, force, peer, undo, lockWaitMs, standsFor, ...rest } = message
   return encodeControl({
     ...rest,
     ...(guards === 'on' ? {} : { guards }),
@@ -143,6 +150,7 @@ export function encodeOpen({ lane, guards, force, peer, undo, lockWaitMs, ...res
     ...(lane === null ? {} : { lane }),
     ...(undo === 'none' ? {} : { undo }),
     ...(lockWaitMs === 0 ? {} : { lockWaitMs }),
+    ...(standsFor === null ? {} : { standsFor }),
   })
 }
 
@@ -169,7 +177,7 @@ export function decodeOpened(body: Buffer): OpenedMessage {
     logicalSectorBytes: count(fields, 'logicalSectorBytes'),
     created: flag(fields, 'created'),
     direct: flag(fields, 'direct'),
-    identity: identity(fields['identity']),
+    identity: decodeIdentity(fields['identity']),
     warnings: fields['warnings'] === undefined ? [] : warningsOf(fields['warnings']),
     known: decodeKnown(fields),
     undo: decodeJournal(fields['undo']),
@@ -311,18 +319,4 @@ function warningsOf(value: unknown): string[] {
   if (!isList || !value.every((each) => typeof each === 'string' && each.length <= MAX_WARNING_UNITS))
     throw protocolError('opened frame whose warnings are not a short list of texts')
   return value.map(printable)
-}
-
-function identity(value: unknown): DiskIdentity {
-  if (typeof value !== 'object' || value === null) throw protocolError('opened frame without identity')
-  const fields = value as Fields
-  const aliases = fields['aliases']
-  if (!Array.isArray(aliases) || !aliases.every((alias) => typeof alias === 'string')) {
-    throw protocolError('opened frame without aliases')
-  }
-  const within = fields['within'] ?? []
-  if (!Array.isArray(within) || !within.every((alias) => typeof alias === 'string')) {
-    throw protocolError('opened frame whose within is not a list')
-  }
-  return { machine: text(fields, 'machine'), aliases, ...(within.length === 0 ? {} : { within }) }
 }

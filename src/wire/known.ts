@@ -1,7 +1,7 @@
 // What control frames carry about who a disk is: its identity, what is on it, and the records of its pairs. Text of a far
 // host and content of a disk: every field is checked and bounded here, on its way out so that the frame is not too long.
 
-import type { Signature, StableIdentity } from '../endpoint/endpoint.js'
+import type { DiskIdentity, Signature, StableIdentity } from '../endpoint/endpoint.js'
 import { printable } from '../printable.js'
 import {
   checkedEnd,
@@ -17,7 +17,7 @@ import {
   type PairStart,
   RecordError,
 } from '../state/record.js'
-import { type Fields, parseObject } from './fields.js'
+import { type Fields, parseObject, text } from './fields.js'
 import { protocolError } from './frame.js'
 
 /** Records of one pair, and of disks that took its place; more are not of use. */
@@ -164,4 +164,19 @@ function checked<T>(check: () => T): T {
     if (error instanceof RecordError) throw protocolError(`control frame: ${error.message}`)
     throw error
   }
+}
+
+/** Of an opened disk: who it is on its machine. */
+export function decodeIdentity(value: unknown): DiskIdentity {
+  if (typeof value !== 'object' || value === null) throw protocolError('opened frame without identity')
+  const fields = value as Fields
+  const aliases = fields['aliases']
+  if (!Array.isArray(aliases) || !aliases.every((alias) => typeof alias === 'string')) {
+    throw protocolError('opened frame without aliases')
+  }
+  const within = fields['within'] ?? []
+  if (!Array.isArray(within) || !within.every((alias) => typeof alias === 'string')) {
+    throw protocolError('opened frame whose within is not a list')
+  }
+  return { machine: text(fields, 'machine'), aliases, ...(within.length === 0 ? {} : { within }) }
 }

@@ -10,6 +10,7 @@ import type { DigestEngine } from '../../src/cli/digest.js'
 import type { DoctorEngine } from '../../src/cli/doctor.js'
 import { Output } from '../../src/cli/output.js'
 import type { MigrateEngine } from '../../src/cli/migrate.js'
+import type { ReplicateEngine } from '../../src/cli/replicate.js'
 import type { StatusEngine } from '../../src/cli/status.js'
 import type { Receipts } from '../../src/cli/receipt-file.js'
 import { runProgram } from '../../src/cli/program.js'
@@ -22,6 +23,7 @@ export class MemoryStream extends Writable {
   text = ''
   isTTY = false
   columns = 80
+  rows = 24
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
     this.text += chunk.toString()
@@ -122,6 +124,7 @@ export type Setup = {
   runs?: RunsEngine
   status?: StatusEngine
   migrate?: MigrateEngine
+  replicate?: ReplicateEngine
   ask?: CommandContext['ask']
   environment?: NodeJS.ProcessEnv
   /** Called with the emitter that stands for the process, before the run. */
@@ -169,6 +172,14 @@ export async function runWords(words: readonly string[], setup: Setup = {}): Pro
     nowMs: setup.nowMs ?? (() => 0),
     signals,
     ask: setup.ask ?? null,
+    onInputEnd: (ended) => {
+      signals.on('input end', ended)
+      return { [Symbol.dispose]: () => signals.removeListener('input end', ended) }
+    },
+    onKey: (pressed) => {
+      signals.on('key', pressed)
+      return { [Symbol.dispose]: () => signals.removeListener('key', pressed) }
+    },
     exit: (status) => exits.push(status),
     loadSync: () => Promise.resolve(sync),
     loadNativeStatus: () => Promise.resolve(() => ({ loaded: true, path: '/n', reason: null, simd: 'avx2' })),
@@ -184,6 +195,10 @@ export async function runWords(words: readonly string[], setup: Setup = {}): Pro
     loadMigrate: () => {
       if (setup.migrate === undefined) throw new Error('this test has no migrations')
       return Promise.resolve(setup.migrate)
+    },
+    loadReplicate: () => {
+      if (setup.replicate === undefined) throw new Error('no replication')
+      return Promise.resolve(setup.replicate)
     },
     loadUndo: () => Promise.reject(new Error('no undo here')),
     loadStatus: () => {

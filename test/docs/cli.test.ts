@@ -25,6 +25,59 @@ function documentedOptions(): { name: string; letters: string[] }[] {
   )
 }
 
+const REPLICATE_COMMANDS = [
+  'check-config',
+  'run',
+  'daemon',
+  'status',
+  'history',
+  'pause',
+  'resume',
+  'promote',
+  'reverse',
+  'restore',
+  'drill',
+]
+
+/** Each option of each command of replicate. */
+async function optionsOfReplicate(): Promise<{ command: string; name: string }[]> {
+  const all = await Promise.all(
+    REPLICATE_COMMANDS.map(async (command) =>
+      (await optionsInHelp(['replicate', command])).map((name) => ({ command, name })),
+    ),
+  )
+  return all.flat()
+}
+
+describe('docs/cli.md, replicate and check', () => {
+  it('has each option of each command, and no others', async () => {
+    const rows = tableRows(section(CLI, 'Replicate')).filter(([cell = '']) => /^`--?[a-z]/.test(cell))
+    const documented = rows.flatMap(([names = '', of = '']) =>
+      codeSpans(names).flatMap((span) =>
+        (of === 'all' ? REPLICATE_COMMANDS : codeSpans(of)).map(
+          (command) => `${command} ${span.split(' ')[0] ?? ''}`,
+        ),
+      ),
+    )
+    const inHelp = (await optionsOfReplicate()).map(({ command, name }) => `${command} ${name}`)
+    expect(documented.toSorted()).toEqual(inHelp.toSorted())
+  })
+
+  it('has each command', async () => {
+    const rows = tableRows(section(CLI, 'Replicate')).filter(([cell = '']) => /^`[a-z]/.test(cell))
+    const named = rows.flatMap(([cell = '']) => codeSpans(cell).map((span) => span.split(' ')[0] ?? ''))
+    for (const command of REPLICATE_COMMANDS) expect(named).toContain(command)
+    const { stdout } = await runWords(['replicate', '--help'])
+    for (const command of REPLICATE_COMMANDS) expect(stdout).toMatch(new RegExp(`(replicate|\\|) ${command}`))
+  })
+
+  it('has the options of check', async () => {
+    const rows = tableRows(section(CLI, 'Check')).filter(([cell = '']) => /^`--?[a-z]/.test(cell))
+    const documented = rows.flatMap(([cell = '']) => codeSpans(cell).map((span) => span.split(' ')[0] ?? ''))
+    expect(documented.toSorted()).toEqual((await optionsInHelp(['check'])).toSorted())
+  })
+})
+
 describe('docs/cli.md, options', () => {
   it.each([
     ['s', [] as string[]],
@@ -48,6 +101,8 @@ describe('docs/cli.md, options', () => {
       ...(await optionsInHelp([])),
       ...(await optionsInHelp(['digest'])),
       ...(await optionsInHelp(['migrate'])),
+      ...(await optionsOfReplicate()).map(({ name }) => name),
+      ...(await optionsInHelp(['check'])),
       ...ofServe,
     ]
     for (const path of ['README.md', 'docs/cli.md', 'CHANGELOG.md', 'docs/architecture.md']) {
@@ -143,6 +198,7 @@ function missingFor(words: readonly string[]): string | null {
       status: 'no records',
       undo: 'no undo',
       migrate: 'no migrations',
+      replicate: 'no replication',
     }[command] ?? null
   )
 }
@@ -166,7 +222,9 @@ describe('command lines', () => {
     const [, ...words] = splitWords('a document', line)
     const { status, stderr, calls } = await runWords(words, words.length > 4 ? { receipts: new Map() } : {})
     const missing = missingFor(words)
-    if (missing !== null) {
+    if (words[0] === 'check') {
+      expect([status, stderr]).toEqual([3, expect.stringContaining('no replication')])
+    } else if (missing !== null) {
       // it came as far as looking for what this test does not have
       expect([status, stderr]).toEqual([EXIT.internal, expect.stringContaining(missing)])
     } else {

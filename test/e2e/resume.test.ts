@@ -146,7 +146,7 @@ type InterruptedOptions = Readonly<{
   direction: Direction
   sections: number
   streams: number
-  undo: { directory: null; maxBytes: null }
+  undo: { keep: 'one'; directory: null; maxBytes: null }
   verify: 'written'
 }>
 
@@ -269,7 +269,7 @@ describe('a run', () => {
 
   it('with an undo journal is gone on with, and both are taken back together', async () => {
     const target = await blank()
-    const undo = { directory: null, maxBytes: null }
+    const undo = { keep: 'one', directory: null, maxBytes: null } as const
     await interrupted(source, target, killed, { undo })
     const result = done(await again(['--resume', '--undo'], source, target))
     expect(result.resumedBytes).toBeGreaterThan(0)
@@ -369,7 +369,7 @@ describe('a checkpoint is not used', () => {
 
   it('where the run was undone', async () => {
     const target = await blank()
-    await interrupted(source, target, killed, { undo: { directory: null, maxBytes: null } })
+    await interrupted(source, target, killed, { undo: { keep: 'one', directory: null, maxBytes: null } })
     expect(await runCli(scratch(), ['undo', '--yes', target])).toMatchObject({ status: 0 })
     const ended = await again(['--resume'], source, target)
     const result = done(ended)
@@ -404,7 +404,7 @@ describe('a checkpoint is not used', () => {
 describe('a run that is cut again and again', () => {
   it.each(FARTHEST)('%s, %s, is one run in all that it reports', async (way, direction) => {
     const target = await blank()
-    const undo = { directory: null, maxBytes: null }
+    const undo = { keep: 'one', directory: null, maxBytes: null } as const
     let isOver = false
     const over = (): void => void (isOver = true)
     // not ended by us

@@ -116,6 +116,7 @@ export async function runNear(
         peer: null,
         lane: null,
         undo: 'none',
+        standsFor: null,
         lockWaitMs: 0,
       })
       const far = await session.opened()

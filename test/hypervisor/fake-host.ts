@@ -4,6 +4,7 @@
 import { spawn } from 'node:child_process'
 
 import type { FileFacts, Host, HostFacts, ProgramRequest, ProgramResult } from '../../src/host/host.js'
+import { NoDisks } from '../support/no-disks.js'
 
 /** What `env LC_ALL=C virsh -q -c URI` is followed by, in one line; null for another program. */
 export type Answer = (line: string, request: ProgramRequest, host: FakeHost) => Partial<ProgramResult> | null
@@ -19,9 +20,10 @@ const FACTS: HostFacts = {
   blocksyncVersion: '0.1.0',
   isRoot: true,
   stateDirectory: '/var/lib/blocksync',
+  clientAddress: null,
 }
 
-export class FakeHost implements Host {
+export class FakeHost extends NoDisks implements Host {
   readonly name = 'host1'
   readonly kind = 'local'
   readonly lost: Host['lost'] = new AbortController().signal
@@ -34,6 +36,7 @@ export class FakeHost implements Host {
   readonly #answer: Answer
 
   constructor(answer: Answer) {
+    super()
     this.#answer = answer
   }
 

@@ -7,6 +7,7 @@ import { SyncError } from '../../src/errors.js'
 import type { FileFacts, Host, HostFacts, ProgramRequest, ProgramResult } from '../../src/host/host.js'
 import { XlConfig } from '../../src/hypervisor/xl-config.js'
 import { domainTable, INFO, liveJson, type LiveJson } from './xen-fixtures.js'
+import { NoDisks } from '../support/no-disks.js'
 
 export type FakeDomain = { name: string; id: number; flags: string; uuid: string; live: LiveJson }
 
@@ -24,9 +25,10 @@ const FACTS: HostFacts = {
   blocksyncVersion: '0.1.0',
   isRoot: true,
   stateDirectory: '/var/lib/blocksync',
+  clientAddress: null,
 }
 
-export class XenHost implements Host {
+export class XenHost extends NoDisks implements Host {
   readonly name = 'xen1'
   readonly kind = 'remote'
   readonly lost: AbortSignal = new AbortController().signal

@@ -69,7 +69,9 @@ export async function strike(
     return { runsOn, text: facts.join('; '), landed: answer.status === 0 ? 'too late' : 'in time' }
   } catch (error) {
     const condition = await conditionOf(hosts, guest)
-    throw new Error(`${facts.join('; ')}\n${answer.stderr}${answer.stdout}\n${condition}`, { cause: error })
+    throw new Error(`${facts.join('; ')}: ${String(error)}\n${answer.stderr}${answer.stdout}\n${condition}`, {
+      cause: error,
+    })
   }
 }
 

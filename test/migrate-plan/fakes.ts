@@ -16,6 +16,7 @@ import type {
 import type { Driver, Guest, GuestDisk, HostProblem, HypervisorKind } from '../../src/hypervisor/driver.js'
 import { makePlan, type Planned, type PlanRequest } from '../../src/migrate/make-plan.js'
 import type { OpenMigration } from '../../src/migrate/preflight.js'
+import { NoDisks } from '../support/no-disks.js'
 
 export const MIB = 1 << 20
 export const GIB = 1 << 30
@@ -37,7 +38,7 @@ export type Layout = {
   journals?: Record<string, JournalLine[]>
 }
 
-export class FakeHost implements Host {
+export class FakeHost extends NoDisks implements Host {
   readonly lost: AbortSignal = new AbortController().signal
   readonly name: string
   readonly kind: 'local' | 'remote'
@@ -48,6 +49,7 @@ export class FakeHost implements Host {
   readonly #layout: Layout
 
   constructor(name: string, kind: 'local' | 'remote', layout: Layout) {
+    super()
     this.name = name
     this.kind = kind
     this.#layout = layout
@@ -66,6 +68,7 @@ export class FakeHost implements Host {
       blocksyncVersion: '0.1.0',
       isRoot: true,
       stateDirectory: '/var/lib/blocksync',
+      clientAddress: null,
       ...this.#layout.facts,
     })
   }

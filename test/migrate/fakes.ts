@@ -31,10 +31,11 @@ import {
   type Machine,
   type World,
 } from './world.js'
+import { NoDisks } from '../support/no-disks.js'
 
 const LOST = { hint: 'look at the line' }
 
-export class FakeHost implements Host, CallSession {
+export class FakeHost extends NoDisks implements Host, CallSession {
   readonly name: string
   readonly kind: 'local' | 'remote'
   readonly epoch: number
@@ -44,6 +45,7 @@ export class FakeHost implements Host, CallSession {
   loseDestination: () => void = () => undefined
 
   constructor(world: World, machine: Machine) {
+    super()
     this.world = world
     this.machine = machine
     this.epoch = world.epoch
@@ -83,6 +85,7 @@ export class FakeHost implements Host, CallSession {
       blocksyncVersion: '0',
       isRoot: true,
       stateDirectory: '/state',
+      clientAddress: null,
     }))
   }
 

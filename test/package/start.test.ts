@@ -102,6 +102,17 @@ describe('what the program loads', () => {
     expect(run.loaded.filter((path) => path.includes('node_modules'))).toEqual([])
   })
 
+  it('replicate is a piece of its own, without what reads YAML where there is nothing to read', () => {
+    const run = watch(['replicate', 'status', '--state-dir', join(directory, 'state')])
+    expect([run.status, run.stdout]).toEqual([0, 'no job is configured, and no replica is held here\n'])
+    expect(pieces(run)).toEqual(expect.arrayContaining(['main', 'replicate-near', 'replicate-engine']))
+    for (const name of ['near', 'engine', 'read', 'migrate-engine', 'replicate-daemon'])
+      expect(pieces(run)).not.toContain(name)
+    expect(run.loaded.filter((path) => path.includes('node_modules'))).toEqual([])
+    expect(watch(['help', 'replicate']).stdout).toContain('blocksync replicate promote')
+    expect(watch(['check', '--no']).status).toBe(3)
+  })
+
   it('--ssh ssh2 loads the library from node_modules', () => {
     const run = watch(['--ssh', 'ssh2', '-p', '1', '-F', '/dev/null', './a.img', '127.0.0.1:/b.img'])
     expect(run.status).toBe(4)

@@ -33,6 +33,7 @@ export function placeOn(machine: Machine, change: Partial<UndoPlace> = {}): Undo
   return {
     files: machine.files(),
     stateDirectory: '/state',
+    keep: 'one',
     filesBase: null,
     maxBytes: null,
     digesterOf,
@@ -94,6 +95,23 @@ function lengthOf(record: Frame[number]): number {
 export async function newestGroup(machine: Machine): Promise<string | null> {
   const [group] = await listGroups(machine.files(), undoDirectory('/state', NAMES))
   return group?.manifest.group ?? null
+}
+
+/** The groups there are, the oldest first. */
+export async function groupsOf(machine: Machine): Promise<string[]> {
+  const groups = await listGroups(machine.files(), undoDirectory('/state', NAMES))
+  return groups.map(({ manifest }) => manifest.group).toReversed()
+}
+
+/** Gives up the oldest steps, up to and with `through`. */
+export async function drop(machine: Machine, through: string): Promise<void> {
+  const files = machine.files()
+  const directory = undoDirectory('/state', NAMES)
+  await sweep(files, directory)
+  const groups = await listGroups(files, directory)
+  const at = groups.findIndex(({ manifest }) => manifest.group === through)
+  for (const group of groups.slice(at === -1 ? groups.length : at).toReversed())
+    await removeGroup(files, group)
 }
 
 /** `blocksync undo`. Rejects with undo/missing where there is no journal. */

@@ -3,7 +3,7 @@
 
 import { describe, expect, it } from 'vitest'
 
-import { attempt, newestGroup, undo } from './attempt.js'
+import { attempt, drop, groupsOf, newestGroup, undo } from './attempt.js'
 import type { Frame } from './attempt.js'
 import { Machine, randomFrom } from './power.js'
 
@@ -76,7 +76,12 @@ function pointsOf(machine: Machine, random: Random, most: number): number[] {
 type Story = { machine: Machine; snapshots: Map<string, Buffer> }
 
 /** One run, recorded; knows what the disk held when each group was begun. */
-async function record(story: Story, random: Random, end: 'finished' | 'stopped'): Promise<string> {
+async function record(
+  story: Story,
+  random: Random,
+  end: 'finished' | 'stopped',
+  keep: 'one' | 'chain' = 'one',
+): Promise<string> {
   const { machine, snapshots } = story
   const before = Buffer.from(machine.disk ?? Buffer.alloc(0))
   const growTo = random() < 0.3 ? before.length + SECTOR * (1 + below(random, 4)) : undefined
@@ -86,6 +91,7 @@ async function record(story: Story, random: Random, end: 'finished' | 'stopped')
     ...(growTo === undefined ? {} : { growTo }),
     lanes: 1 + below(random, 2),
     end,
+    place: { keep },
     onBegun: ({ report }) => {
       group = report?.group ?? ''
       if (!snapshots.has(group)) snapshots.set(group, before)
@@ -184,6 +190,76 @@ describe('power loss', () => {
       }
     }
   })
+
+  it('during runs of a chain: back to before each of them', { timeout: 60_000 }, async () => {
+    let cases = 0
+    let steps = 0
+    for (let seed = 301; seed <= 325; seed++) {
+      const random = randomFrom(seed)
+      const story: Story = { machine: Machine.withDisk(someDisk(random, 16), random), snapshots: new Map() }
+      const begun: string[] = []
+      for (let run = 0; run < 4; run++)
+        begun.push(await record(story, random, run === 3 && seed % 2 === 0 ? 'stopped' : 'finished', 'chain'))
+      // runs that changed nothing left no step
+      const kept = await groupsOf(story.machine)
+      for (const point of pointsOf(story.machine, random, 16)) {
+        const why = `seed ${seed}, behind operation ${point}`
+        let now = story.machine.afterPowerLoss(point, SHARES[point % SHARES.length] ?? 0, random)
+        const found = await groupsOf(now)
+        // those that were there for good, and the one of the run that was cut off
+        const known = kept.filter((group) => found.includes(group))
+        expect(known, why).toEqual(kept.slice(0, known.length))
+        expect(found.length - known.length, why).toBeLessThanOrEqual(1)
+        for (const group of found.toReversed()) {
+          now = await undoThroughPowerLosses(now, random, below(random, 2))
+          await expectOld(now, group, Buffer.alloc(0), story.snapshots, `${why}, step ${group}`)
+          // the next step may be cut off too, and this one is done
+          now = now.afterPowerLoss(now.ops.length, SHARES[below(random, SHARES.length)] ?? 0, random)
+          expect(await groupsOf(now), why).toEqual(found.slice(0, found.indexOf(group)))
+          steps += 1
+        }
+        cases += 1
+      }
+      expect(begun.filter((group) => kept.includes(group))).toEqual(kept)
+    }
+    expect(cases).toBeGreaterThan(300)
+    expect(steps).toBeGreaterThan(500)
+  })
+
+  it(
+    'while the oldest steps of a chain are given up: the others lead back',
+    { timeout: 30_000 },
+    async () => {
+      for (let seed = 401; seed <= 412; seed++) {
+        const random = randomFrom(seed)
+        const story: Story = { machine: Machine.withDisk(someDisk(random, 16), random), snapshots: new Map() }
+        for (let run = 0; run < 4; run++) await record(story, random, 'finished', 'chain')
+        const kept = await groupsOf(story.machine)
+        story.machine = story.machine.afterPowerLoss(story.machine.ops.length, 1, random)
+        const last = kept.at(-2) ?? ''
+        await drop(story.machine, last)
+        expect(await groupsOf(story.machine)).toEqual(kept.slice(-1))
+        for (let point = 0; point <= story.machine.ops.length; point++) {
+          const why = `seed ${seed}, behind operation ${point}`
+          let now = story.machine.afterPowerLoss(point, SHARES[point % SHARES.length] ?? 0, random)
+          const found = await groupsOf(now)
+          expect(found, why).toEqual(kept.slice(kept.length - found.length))
+          if (point % 2 === 0) {
+            await drop(now, last)
+            expect(await groupsOf(now), why).toEqual(kept.slice(-1))
+          }
+          for (const group of (await groupsOf(now)).toReversed()) {
+            now = await undoThroughPowerLosses(now, random, 0)
+            await expectOld(now, group, Buffer.alloc(0), story.snapshots, why)
+          }
+          expect(
+            now.paths.filter((path) => path.endsWith('.undo')),
+            why,
+          ).toEqual([])
+        }
+      }
+    },
+  )
 
   it('would be noticed where a write did not wait for the journal', async () => {
     const random = randomFrom(7)

@@ -78,6 +78,7 @@ class Client {
       lane: null,
       lockWaitMs: 0,
       undo: 'none',
+      standsFor: null,
     } as const
     this.channel.post(FRAME.open, 0, encodeOpen(request))
     await this.channel.expect(FRAME.opened)
@@ -297,7 +298,8 @@ describe('a far end', () => {
           force: [],
           peer: null,
         } as const
-        channel.post(FRAME.open, 0, encodeOpen({ ...request, lane: 'sesame', lockWaitMs: 0, undo: 'none' }))
+        const lane = { lane: 'sesame', lockWaitMs: 0, undo: 'none', standsFor: null } as const
+        channel.post(FRAME.open, 0, encodeOpen({ ...request, ...lane }))
       },
       'token',
     ],

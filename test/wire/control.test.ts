@@ -75,8 +75,9 @@ const MESSAGES: readonly Message[] = [
     name: 'open',
     good: OPEN,
     decode: (body) => {
-      const { lane, lockWaitMs, guards, force, peer, undo, ...rest } = decodeOpen(body)
+      const { lane, lockWaitMs, guards, force, peer, undo, standsFor, ...rest } = decodeOpen(body)
       expect([lane, lockWaitMs, guards, force, peer, undo]).toEqual([null, 0, 'on', [], null, 'none'])
+      expect(standsFor).toBeNull()
       return rest
     },
   },
@@ -248,6 +249,27 @@ describe('open and opened', () => {
     const open = decodeOpen(encodeControl({ ...OPEN }))
     expect(encodeOpen(open).toString()).not.toContain('lockWaitMs')
     expect(decodeOpen(encodeOpen({ ...open, lockWaitMs: 7 })).lockWaitMs).toBe(7)
+  })
+
+  it('a journal is one step or a chain, and none is not said', () => {
+    const decoded = (undo: unknown): string => decodeOpen(encodeControl({ ...OPEN, undo })).undo
+    expect([undefined, 'none', 'keep', 'chain'].map(decoded)).toEqual(['none', 'none', 'keep', 'chain'])
+    // so does a server of before chains, and keeps no single step in its place
+    for (const wrong of [null, 'two', true, ['chain']])
+      expectRefused('session/protocol', () => decoded(wrong))
+    const open = decodeOpen(encodeControl({ ...OPEN }))
+    expect(encodeOpen(open).toString()).not.toContain('undo')
+    expect(decodeOpen(encodeOpen({ ...open, undo: 'chain' })).undo).toBe('chain')
+  })
+
+  it('a source may stand for another disk, and its own is not said', () => {
+    const decoded = (standsFor: unknown): string | null =>
+      decodeOpen(encodeControl({ ...OPEN, standsFor })).standsFor
+    expect([decoded(undefined), decoded('/dev/vg/web')]).toEqual([null, '/dev/vg/web'])
+    for (const wrong of [null, 7, true, ['/a'], {}]) expectRefused('session/protocol', () => decoded(wrong))
+    const open = decodeOpen(encodeControl({ ...OPEN }))
+    expect(encodeOpen(open).toString()).not.toContain('standsFor')
+    expect(decodeOpen(encodeOpen({ ...open, standsFor: '/dev/vg/web' })).standsFor).toBe('/dev/vg/web')
   })
 
   it('a lane token is bounded by the frame: a longer one is refused before memory is taken', () => {

@@ -129,6 +129,7 @@ async function clientSide(input: PassThrough, output: PassThrough, endpoint: Mem
       peer: null,
       lane: null,
       undo: 'none',
+      standsFor: null,
       lockWaitMs: 0,
     }),
   )

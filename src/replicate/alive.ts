@@ -1,0 +1,67 @@
+// Whether the host that a replica is of still lives: promoting beside a source that runs makes two guests of one. Nothing is sent
+// to it; a connection that is accepted or refused is an answer of a living host. Refuses nothing: promote.ts decides.
+
+import { createConnection } from 'node:net'
+
+import { errnoOf } from '../errors.js'
+import { printable } from '../printable.js'
+import type { ReplicaRecord } from './record.js'
+
+/** Where a host that can be a source listens in any case; that it refuses is an answer too. */
+const SSH_PORT = 22
+/** A host in the same network answers within milliseconds, one behind a bad line within a second or two. */
+const ALIVE_TIMEOUT_MS = 5000
+
+/** `unknown`: there was no way to ask. `why` is a phrase for people that goes on behind "the source". */
+export type SourceLife = Readonly<{ is: 'alive' | 'dead' | 'unknown'; why: string }>
+
+/** How a connection attempt ended: `open`, the system's error (ECONNREFUSED...), or `timeout`. */
+export type Knock = (address: string, port: number, timeoutMs: number) => Promise<string>
+
+export type AliveQuestion = Readonly<{
+  source: ReplicaRecord['source']
+  /** Of the host that this process runs on. */
+  ownMachineId: string
+  knock?: Knock
+}>
+
+/** Asks the source's host, from this one. Takes 5 s at most; never rejects for what a network says. */
+export async function sourceLife(question: AliveQuestion): Promise<SourceLife> {
+  const { source, ownMachineId, knock = knockTcp } = question
+  const name = printable(source.hostName)
+  if (source.machineId === ownMachineId) return { is: 'alive', why: `is this host (${name})` }
+  if (source.address === null)
+    return { is: 'unknown', why: `(${name}) cannot be asked: no address of it was ever seen here` }
+  const at = `${name} at ${printable(source.address)}`
+  const answer = await knock(source.address, SSH_PORT, ALIVE_TIMEOUT_MS)
+  switch (answer) {
+    case 'open':
+    case 'ECONNREFUSED':
+    case 'ECONNRESET':
+      return { is: 'alive', why: `(${at}) answers` }
+    case 'timeout':
+    case 'ETIMEDOUT':
+    case 'EHOSTUNREACH':
+    case 'EHOSTDOWN':
+      return { is: 'dead', why: `(${at}) does not answer` }
+    default:
+      // without a network of its own (ENETUNREACH) it is this host that is cut off, and the other one may be well
+      return { is: 'unknown', why: `(${at}) cannot be asked from here (${answer})` }
+  }
+}
+
+/** A TCP connection that is closed at once. */
+export async function knockTcp(address: string, port: number, timeoutMs: number): Promise<string> {
+  return await new Promise((resolve) => {
+    const socket = createConnection({ host: address, port })
+    const settle = (answer: string): void => {
+      clearTimeout(deadline)
+      socket.destroy()
+      resolve(answer)
+    }
+    // of our own: it bounds the question for an address of that name too
+    const deadline = setTimeout(() => settle('timeout'), timeoutMs)
+    socket.once('connect', () => settle('open'))
+    socket.once('error', (error) => settle(errnoOf(error) ?? error.message))
+  })
+}
