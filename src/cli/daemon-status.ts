@@ -16,8 +16,6 @@ export type DaemonStatus = Readonly<{
   daemon: NonNullable<StatusDocument['daemon']>
   /** Of jobs that run, by name. */
   progress: ReadonlyMap<string, NonNullable<JobStatus['progress']>>
-  /** Of jobs of which it is known. */
-  atRiskBytes: ReadonlyMap<string, number>
 }>
 
 /** Null where no daemon answers there. Never rejects. */
@@ -62,15 +60,13 @@ function understood(value: unknown): DaemonStatus | null {
   const { pid, startedAt } = value['daemon']
   if (typeof pid !== 'number' || typeof startedAt !== 'string') return null
   const progress = new Map<string, NonNullable<JobStatus['progress']>>()
-  const atRiskBytes = new Map<string, number>()
   for (const job of value['jobs'] as readonly unknown[]) {
     if (!isObject(job) || typeof job['name'] !== 'string') continue
-    const { name, progress: told, atRiskBytes: atRisk } = job
-    if (typeof atRisk === 'number') atRiskBytes.set(name, atRisk)
+    const { name, progress: told } = job
     if (!isObject(told)) continue
     const { doneBytes, totalBytes, sentBytes } = told
     if (typeof doneBytes === 'number' && typeof totalBytes === 'number' && typeof sentBytes === 'number')
       progress.set(name, { doneBytes, totalBytes, sentBytes })
   }
-  return { daemon: { pid, startedAt }, progress, atRiskBytes }
+  return { daemon: { pid, startedAt }, progress }
 }

@@ -41,12 +41,11 @@ async function statusOf(job: Job, { stateDir, nowMs, schedule, daemon }: Parts):
       runningAlive,
       progress: daemon?.progress.get(job.name) ?? null,
       nextRunMs: schedule(job, state, nowMs),
-      atRiskBytes: daemon?.atRiskBytes.get(job.name) ?? null,
     })
   } catch (error) {
     if (!(error instanceof SyncError)) throw error
     const { code, message } = error
-    const nothing = { runningAlive: false, progress: null, nextRunMs: null, atRiskBytes: null }
+    const nothing = { runningAlive: false, progress: null, nextRunMs: null }
     return { ...jobStatus(job, null, nowMs, nothing), state: 'failed', lastError: { code, message } }
   }
 }

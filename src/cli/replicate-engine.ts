@@ -172,7 +172,7 @@ async function tell(job: Job, stateDir: string, { notify, onEvent }: AttemptRequ
   const warn = (message: string): void => onEvent({ event: 'warning', job: job.name, message })
   try {
     const state = await openJobState(stateDir, job.name)
-    const nothing = { runningAlive: false, progress: null, nextRunMs: null, atRiskBytes: null }
+    const nothing = { runningAlive: false, progress: null, nextRunMs: null }
     const status = jobStatus(job, state, Date.now(), nothing)
     const told = await tellChange(job, state, status, notify.targets, (level, _, message) => {
       if (level === 'error' || level === 'warning') warn(message)

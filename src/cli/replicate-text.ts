@@ -104,7 +104,8 @@ function detailLines(job: JobStatus | undefined, columns: number | null): string
       `${formatBytes(progress.doneBytes)} of ${formatBytes(progress.totalBytes)}, ${formatBytes(progress.sentBytes)} sent`,
     )
   if (lastError !== null) lines.push(`${lastError.code}: ${lastError.message}`)
-  if (atRiskBytes !== null && atRiskBytes > 0) lines.push(`${formatBytes(atRiskBytes)} would be lost`)
+  if (atRiskBytes !== null && atRiskBytes > 0)
+    lines.push(`at least ${formatBytes(atRiskBytes)} would be lost`)
   return lines.map((line) => shortened(`  ${line}`, columns ?? Infinity))
 }
 

@@ -47,7 +47,7 @@ function factsOf(job) {
   const facts = [['From', job.source], ['To', job.destination]]
   if (job.direction === 'reversed') facts.push(['Direction', 'reversed: back to where the configuration has the source'])
   if (job.paused !== null) facts.push(['Paused', 'since ' + job.paused.since + (job.paused.reason === null ? '' : ': ' + job.paused.reason)])
-  if (job.atRiskBytes !== null) facts.push(['At risk', bytesText(job.atRiskBytes) + ' would be lost if the source were lost now'])
+  if (job.atRiskBytes !== null) facts.push(['At risk', 'at least ' + bytesText(job.atRiskBytes) + ' would be lost if the source were lost now'])
   const totals = job.totals
   facts.push(['So far', totals.attempts + ' attempts, ' + totals.failures + ' failed, ' + totals.skipped + ' skipped, ' + bytesText(totals.sentBytes) + ' sent'])
   return facts

@@ -52,7 +52,7 @@ export class Shown implements DaemonView {
 
   /** Of a job that does not run, for those who are told of it. */
   statusOf(job: Job, state: JobState): JobStatus {
-    const extras = { runningAlive: false, progress: null, nextRunMs: null, atRiskBytes: null }
+    const extras = { runningAlive: false, progress: null, nextRunMs: null }
     return jobStatus(job, { ...state, running: null }, Date.now(), extras)
   }
 
@@ -69,7 +69,7 @@ export class Shown implements DaemonView {
     for (const { job, state, isRunning, nextRunMs } of scheduler.views()) {
       // one that was started by hand runs in a process that is not ours
       const runningAlive = isRunning || (state.running !== null && (await runningAttempt(state)) !== null)
-      const extras = { runningAlive, progress: progress.get(job.name) ?? null, nextRunMs, atRiskBytes: null }
+      const extras = { runningAlive, progress: progress.get(job.name) ?? null, nextRunMs }
       jobs.push(jobStatus(job, state, nowMs, extras))
     }
     return statusDocument(jobs, { nowMs, host, daemon: note })

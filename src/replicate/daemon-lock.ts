@@ -1,4 +1,4 @@
-// STATE/replicate/daemon.lock: one daemon for a state directory, and how others find it. Refuses a second one; the lock goes with the
+// STATE/replicate/.daemon.lock: one daemon for a state directory, and how others find it. Refuses a second one; the lock goes with the
 // process that has it, so one that was killed is no daemon.
 
 import { constants } from 'node:fs'
@@ -21,7 +21,7 @@ export type DaemonNote = Readonly<{ pid: number; startedAt: string }>
 export type DaemonLock = AsyncDisposable & Readonly<{ note: DaemonNote }>
 
 export function daemonLockPath(stateDir: string): string {
-  return join(stateDir, 'replicate', 'daemon.lock')
+  return join(stateDir, 'replicate', '.daemon.lock')
 }
 
 /** Makes the directory where it is missing. Rejects with replicate/busy, naming the pid, and with state/unusable. */

@@ -11,7 +11,6 @@ export type StatusExtras = Readonly<{
   runningAlive: boolean
   progress: JobStatus['progress']
   nextRunMs: number | null
-  atRiskBytes: number | null
 }>
 
 export type StatusMaker = Readonly<{
@@ -51,7 +50,7 @@ export function jobStatus(job: Job, state: JobState | null, nowMs: number, extra
     sentBytes: done?.sentBytes ?? null,
     durationMs: done?.durationMs ?? null,
     direction: state?.direction ?? 'forward',
-    atRiskBytes: extras.atRiskBytes,
+    atRiskBytes: atRisk(state, isRunning ? extras.progress : null),
     progress: isRunning ? extras.progress : null,
     last,
     totals: state?.totals ?? NO_TOTALS,
@@ -60,6 +59,16 @@ export function jobStatus(job: Job, state: JobState | null, nowMs: number, extra
     source: isReversed ? destinations : sources,
     destination: isReversed ? sources : destinations,
   }
+}
+
+/**
+ * What an attempt found to differ and did not bring to a generation: the one that runs, or the last one where it did not end well.
+ * There may be more, since it did not come to the end of the disks.
+ */
+function atRisk(state: JobState | null, progress: JobStatus['progress']): number | null {
+  if (progress !== null && progress.sentBytes > 0) return progress.sentBytes
+  const last = state?.last ?? null
+  return last === null || last.outcome === 'done' || last.sentBytes === 0 ? null : last.sentBytes
 }
 
 /** The document of `status --json` and /status.json. */

@@ -24,7 +24,7 @@ export type JobStatus = Readonly<{
   sentBytes: number | null
   durationMs: number | null
   direction: 'forward' | 'reversed'
-  /** What the source has and the newest generation has not, where an attempt found out how much; null where nobody knows. */
+  /** What the source has and the newest generation has not, at least, as an attempt found out; null where nobody knows. */
   atRiskBytes: number | null
   /** Of the attempt that runs; null while none does, and where it tells nothing. */
   progress: Readonly<{ doneBytes: number; totalBytes: number; sentBytes: number }> | null

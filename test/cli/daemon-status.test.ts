@@ -39,7 +39,7 @@ async function listening(answer: (response: ServerResponse) => void, path?: stri
 
 const progress = { doneBytes: 1, totalBytes: 2, sentBytes: 1 }
 const document = {
-  ...statusDocument([jobStatus('web01', { progress, atRiskBytes: 7 }), jobStatus('db')]),
+  ...statusDocument([jobStatus('web01', { progress }), jobStatus('db')]),
   daemon: { pid: 42, startedAt: '2026-01-01T00:00:00.000Z' },
 }
 
@@ -50,7 +50,6 @@ describe('askDaemon', () => {
     expect(await askDaemon(listen)).toEqual({
       daemon: document.daemon,
       progress: new Map([['web01', progress]]),
-      atRiskBytes: new Map([['web01', 7]]),
     })
   })
 
@@ -121,6 +120,6 @@ describe('jobStatuses', () => {
     const { jobs, daemon } = await jobStatuses(all, directory, NOW)
     expect(daemon).toEqual(document.daemon)
     // no attempt runs by the state: what is told is of the moment before
-    expect(jobs).toMatchObject([{ progress: null, atRiskBytes: 7 }])
+    expect(jobs).toMatchObject([{ progress: null }])
   })
 })

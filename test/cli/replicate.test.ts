@@ -353,7 +353,7 @@ describe('status', () => {
         'job state lag gen last next in',
         'late running 2 h 30 min critical 812 3.00 MiB 2.50 s 10 min 55 s',
         '5.00 MiB of 10.0 MiB, 2.00 MiB sent',
-        '312 MiB would be lost',
+        'at least 312 MiB would be lost',
         'broken failed 33 min 20 s warning 812 3.00 MiB 2.50 s 10 min 55 s',
         'reversed: from the configured destination to the configured source',
         'guard/size: too small',

@@ -23,7 +23,6 @@ const EXTRAS: StatusExtras = {
   runningAlive: false,
   progress: null,
   nextRunMs: NOW_MS + 1000,
-  atRiskBytes: null,
 }
 const RUNNING = { attempt: 'a2', process: 'boot 1 1', startedAt: ago(5) }
 const FAILED = attempt({
@@ -45,6 +44,16 @@ describe('the status of a job', () => {
         destination: 'kvm2:/dev/vg0/web01 kvm2:/dev/vg0/log',
       }),
     )
+  })
+
+  it('tells what would be lost where an attempt found out, and did not come to its end', () => {
+    const progress = { doneBytes: 9, totalBytes: 10, sentBytes: 5 }
+    const failed = jobState({ failures: 1, last: { ...FAILED, sentBytes: 77 } })
+    expect(statusOf(failed).atRiskBytes).toBe(77)
+    expect(statusOf(jobState({ failures: 1, last: { ...FAILED, sentBytes: 0 } })).atRiskBytes).toBeNull()
+    const running = jobState({ running: RUNNING, last: attempt({ sentBytes: 3 }) })
+    expect(statusOf(running, { runningAlive: true, progress }).atRiskBytes).toBe(5)
+    expect(statusOf(jobState({ last: attempt({ sentBytes: 3 }) })).atRiskBytes).toBeNull()
   })
 
   it('has nothing but its plan before the first attempt', () => {
