@@ -88,6 +88,17 @@ export const METRICS: readonly Metric[] = [
         })),
       ),
   },
+  {
+    name: `${JOB_PREFIX}last_error`,
+    type: 'gauge',
+    help: 'Always 1; why the last attempt failed is in its label, and it is gone when one ends well.',
+    samples: ({ status }, jobLabels) =>
+      status.jobs.flatMap(({ lastError }, index) =>
+        lastError === null
+          ? []
+          : [{ labels: `${jobLabels[index]},${labelText('code', lastError.code)}`, value: 1 }],
+      ),
+  },
   ofDaemon('jobs', 'Jobs in the configuration.', (_, { status }) => status.jobs.length),
   ofDaemon('running_attempts', 'Attempts that run.', (daemon) => daemon.runningAttempts),
   ofDaemon(
@@ -96,6 +107,12 @@ export const METRICS: readonly Metric[] = [
     (daemon) => daemon.waitingAttempts,
   ),
   ofDaemon('max_parallel', 'Attempts that may run at once.', (daemon) => daemon.maxParallel),
+  ofDaemon(
+    'clock_steps_total',
+    'How often the clock was set, or the machine slept.',
+    (daemon) => daemon.clockSteps,
+    'counter',
+  ),
   ofDaemon('config_reload_ok', 'Whether the last reading of the configuration was accepted (1).', (daemon) =>
     flag(daemon.isConfigReloadOk),
   ),
@@ -157,10 +174,11 @@ function ofDaemon(
   name: string,
   help: string,
   valueOf: (daemon: DaemonFacts, snapshot: MetricsSnapshot) => number | null,
+  type: Metric['type'] = 'gauge',
 ): Metric {
   return {
     name: `${JOB_PREFIX}${name}`,
-    type: 'gauge',
+    type,
     help,
     samples: (snapshot) => [{ labels: '', value: valueOf(snapshot.daemon, snapshot) }],
   }

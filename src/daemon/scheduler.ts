@@ -37,6 +37,7 @@ export class Scheduler {
   #lastWallMs: number
   #lastSteadyMs: number
   #refreshedSteadyMs: number
+  #clockSteps = 0
 
   constructor(parts: SchedulerParts, next: NextRun, maxParallel: number) {
     this.#parts = parts
@@ -106,6 +107,11 @@ export class Scheduler {
 
   get waitingCount(): number {
     return this.#waiting.size
+  }
+
+  /** How often the clock was set, or the machine slept. */
+  get clockSteps(): number {
+    return this.#clockSteps
   }
 
   /** Reads again what others have written (a pause, a run by hand). */
@@ -230,6 +236,7 @@ export class Scheduler {
     this.#lastWallMs = wallMs
     this.#lastSteadyMs = steadyMs
     if (Math.abs(stepMs) < CLOCK_STEP_MS) return false
+    this.#clockSteps += 1
     const seconds = Math.round(Math.abs(stepMs) / 1000)
     const what = stepMs < 0 ? 'went back by' : 'went forward by, or the machine slept for,'
     this.#parts.log('warning', null, `the clock ${what} ${seconds} s`)

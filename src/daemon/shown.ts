@@ -89,6 +89,7 @@ export class Shown implements DaemonView {
         configError: this.#configError,
         runningAttempts: scheduler.runningCount,
         waitingAttempts: scheduler.waitingCount,
+        clockSteps: scheduler.clockSteps,
       },
     }
   }

@@ -22,6 +22,8 @@ export type DaemonFacts = Readonly<{
   /** Due, and waiting for one of `maxParallel` places. */
   waitingAttempts: number
   maxParallel: number
+  /** How often somebody set the clock, or the machine slept, since the daemon was started. */
+  clockSteps: number
 }>
 
 /** Everything that metrics are made of, at one moment. */

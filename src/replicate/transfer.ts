@@ -55,8 +55,19 @@ export async function transfer(
     wireBytes += disk.wireBytesSent + disk.wireBytesReceived
   }
   counted(sentBytes, wireBytes)
-  if (error !== null) throw error
+  if (error !== null) throw forReplica(error)
   return { roots: disks.map(rootOf), sentBytes, wireBytes }
+}
+
+/** What the engine says to type is for a run by hand, which leads nothing back by itself. */
+function forReplica(error: SyncError): SyncError {
+  const { code, message, operand } = error
+  if (code !== 'destination/undo-space' && code !== 'destination/no-space') return error
+  return new SyncError(code, message, {
+    ...(operand === null ? {} : { operand }),
+    hint: 'The replica stays what its newest generation is. Make room on that host, or keep fewer generations.',
+    cause: error,
+  })
 }
 
 function optionsOf(

@@ -64,6 +64,7 @@ describe('the text', () => {
         state: 'running',
         progress,
         last: attempt({ outcome: 'failed', durationMs: 1500 }),
+        lastError: { code: 'destination/no-space', message: 'full' },
       }),
     )
     const text = await textOf(view)
@@ -87,7 +88,10 @@ describe('the text', () => {
     expect(of('last_attempt_duration_seconds{job="db"}')).toBe(1.5)
     expect(of('state{job="db",state="running"}')).toBe(1)
     expect(of('state{job="db",state="idle"}')).toBe(0)
+    expect(of('last_error{job="db",code="destination/no-space"}')).toBe(1)
+    expect(Array.from(values.keys()).filter((name) => name.includes('last_error{'))).toHaveLength(1)
     expect(of('jobs')).toBe(2)
+    expect(of('clock_steps_total')).toBe(0)
     expect(of('config_reload_ok')).toBe(1)
     expect(values.get('blocksync_build_info{version="0.1.0"}')).toBe(1)
   })

@@ -104,6 +104,7 @@ export function shown(...jobs: readonly JobStatus[]): Shown {
       configError: null,
       runningAttempts: 0,
       waitingAttempts: 0,
+      clockSteps: 0,
       maxParallel: 2,
     },
     statuses: () => Promise.resolve(document(view)),

@@ -5,10 +5,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 import { describe, expect, it } from 'vitest'
 
+import { EXIT } from '../../src/errors.js'
 import { Random } from '../fuzz/random.js'
 import type { Running } from './hosts.js'
 import { useLab } from './lab.js'
-import { processesOf, ReplicaLab } from './replicate.js'
+import type { Answer } from './programs.js'
+import { JOB, processesOf, ReplicaLab } from './replicate.js'
 
 const STRIKES = Number(process.env['BLOCKSYNC_LAB_STRIKES'] ?? '6')
 const SEED = Number(process.env['BLOCKSYNC_LAB_SEED'] ?? '1')
@@ -64,7 +66,50 @@ describe('a replica', () => {
     },
     (STRIKES + 4) * STRIKE_TIMEOUT_MS,
   )
+
+  it('is promoted where it is when its source is gone, and goes the other way round afterwards', async () => {
+    const hosts = lab.hosts()
+    await using job = await ReplicaLab.make(hosts, {
+      diskMiB: 64,
+      everySeconds: 60,
+      snapshot: 'none',
+      keepLast: 2,
+    })
+    await ends(job.replicate('run', JOB, '--now'), 0)
+    await job.change('A', 3)
+    await ends(job.replicate('run', JOB, '--now'), 0)
+
+    const alive = await ends(job.replicateThere('promote', JOB, '--yes'), EXIT.guard)
+    expect(alive.stderr).toContain('--force-source-alive')
+    await hosts.must('A', ['ip', 'link', 'set', 'eth0', 'down'])
+    await ends(job.replicateThere('promote', JOB, '--yes'), 0)
+    await job.change('B', 7)
+    await hosts.must('A', ['ip', 'link', 'set', 'eth0', 'up'])
+
+    const refused = await ends(job.replicate('run', JOB, '--now'), EXIT.guard)
+    expect(refused.stderr).toContain('promoted')
+    await ends(job.replicate('reverse', JOB, '--yes'), 0)
+    await ends(job.replicate('run', JOB, '--now'), 0)
+    const [there, back] = await job.contents()
+    expect(there).toBe(back)
+    expect(job.state()?.last?.sentBytes).toBeLessThan(8 << 20)
+
+    await ends(job.replicate('promote', JOB, '--yes', '--force-source-alive'), 0)
+    await job.change('A', 11)
+    await ends(job.replicate('reverse', JOB, '--yes'), 0)
+    await ends(job.replicate('run', JOB, '--now'), 0)
+    const [source, replica] = await job.contents()
+    expect(source).toBe(replica)
+    expect(job.state()).toMatchObject({ direction: 'forward', last: { outcome: 'done' } })
+    await ends(job.replicate('drill', JOB), 0)
+  })
 })
+
+async function ends(running: Promise<Answer>, status: number): Promise<Answer> {
+  const answer = await running
+  expect(answer.status, `${answer.stderr}${answer.stdout}`).toBe(status)
+  return answer
+}
 
 /** The next attempts may have made it too old to be kept: then it is the newest of now that has to be there. */
 async function expectRestoresInTime(job: ReplicaLab, number: number): Promise<void> {

@@ -39,8 +39,8 @@ printf '%s\\n' "$BLOCKSYNC_SNAPSHOTS" | while read -r path; do rm -f "$path"; do
 export type ReplicaSetup = Readonly<{
   diskMiB: number
   everySeconds: number
-  /** 'command' keeps every snapshot; 'reflink' is the product's own way. */
-  snapshot: 'command' | 'reflink'
+  /** 'command' keeps every snapshot; 'reflink' and 'none' are the product's own ways. */
+  snapshot: 'command' | 'reflink' | 'none'
   keepLast: number
 }>
 
@@ -80,8 +80,8 @@ export class ReplicaLab implements AsyncDisposable {
   async configure(more: string): Promise<void> {
     const { everySeconds, snapshot, keepLast } = this.setup
     const cut =
-      snapshot === 'reflink'
-        ? 'snapshot: reflink'
+      snapshot !== 'command'
+        ? `snapshot: ${snapshot}`
         : `snapshot: { command: { create: [/srv/cut], remove: [/srv/uncut] } }`
     const text = `jobs:
   ${JOB}:
@@ -99,6 +99,34 @@ ${more}`
   /** `blocksync replicate WORDS` on A, to its end. */
   replicate(...words: readonly string[]): Promise<Answer> {
     return this.hosts.run('A', ['blocksync', 'replicate', ...words], { timeoutMs: COMMAND_TIMEOUT_MS })
+  }
+
+  /** The same on B, which has no configuration. */
+  replicateThere(...words: readonly string[]): Promise<Answer> {
+    return this.hosts.run('B', ['blocksync', 'replicate', ...words], { timeoutMs: COMMAND_TIMEOUT_MS })
+  }
+
+  /** Digests of the disk on A and of its replica on B, as they are now. */
+  async contents(): Promise<readonly [string, string]> {
+    const [source, replica] = await Promise.all([
+      this.hosts.must('A', ['sha256sum', SOURCE]),
+      this.hosts.must('B', ['sha256sum', REPLICA]),
+    ])
+    return [source.slice(0, 64), replica.slice(0, 64)]
+  }
+
+  /** Overwrites 64 KiB of a disk, as a guest that runs there would. */
+  async change(host: 'A' | 'B', atMiB: number): Promise<void> {
+    const path = host === 'A' ? SOURCE : REPLICA
+    const words = [
+      'if=/dev/urandom',
+      `of=${path}`,
+      'bs=64K',
+      'count=1',
+      `seek=${atMiB * 16}`,
+      'conv=notrunc,fsync',
+    ]
+    await this.hosts.must(host, ['dd', 'status=none', ...words])
   }
 
   daemon(): Promise<Running> {
