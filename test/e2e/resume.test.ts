@@ -23,8 +23,8 @@ const SECTIONS = 12
 const SIZE_BYTES = SECTIONS * SECTION_BYTES + 777
 /** Of each section; the rest is a hole. */
 const DATA_BYTES = 4 * MIB
-/** Half a second for each section: a run is far from its end when it has a checkpoint. */
-const RATE = 8 * MIB
+/** A quarter of a second for each section: a run is far from its end when it has a checkpoint. */
+const RATE = 16 * MIB
 /** Sections that a look at a checkpoint may read. */
 const MOST_LOOKED_AT = 8
 
