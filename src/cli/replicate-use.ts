@@ -27,12 +27,17 @@ import {
   takenBackLines,
 } from './replicate-use-text.js'
 
+/** Jobs that run every few seconds have their replica most of the time; an attempt is done within this, or is a long one. */
+const REPLICA_WAIT_MS = 60_000
+
 export type UseRequest = Setting &
   Readonly<{
     /** Of a job; on the host of a replica also its ID. */
     name: string
     native: NativeMode
     signal: AbortSignal
+    /** How long an attempt that has the replica is waited for. */
+    lockWaitMs: number
     /** Says what is about to be done, and resolves when it may be. Rejects with replicate/refused. */
     agree: Agree
     onWarning: (text: string) => void
@@ -157,6 +162,7 @@ async function use(
       name,
       native: flags.native ?? 'auto',
       signal: interruption.signal,
+      lockWaitMs: REPLICA_WAIT_MS,
       agree: (about, question) => agree(name, { about, question }, flags, interruption.signal, context),
       onWarning: (text) => note(`warning: ${text}`),
       onNote: note,

@@ -42,6 +42,8 @@ export type ReplicaRequest = Readonly<{
   host: Host
   /** Of a job, or the ID of a replica. */
   name: string
+  /** How long an attempt, or another use of the replica, is waited for; absent is not at all. */
+  lockWaitMs?: number
   onWarning: (text: string) => void
 }>
 
@@ -105,13 +107,25 @@ function jobOfId(id: string): string {
  * Finds it, takes its lock and reads its record. Rejects with replicate/unknown, naming those that there are, replicate/busy
  * (an attempt or a drill has it) and replicate/record.
  */
-export async function takeReplica({ host, name }: ReplicaRequest): Promise<ReplicaRecord> {
+export async function takeReplica(request: ReplicaRequest): Promise<ReplicaRecord> {
+  const { host, name } = request
   const id = await findId(host, name)
-  await host.takeLock(replicaLock(id), 0)
+  await lockOrWait(id, request)
   // only now: whoever had it may have changed it
   const record = await readReplica(host, id)
   if (record === null) throw unknownReplica(host, name, [])
   return record
+}
+
+/** Who waits is told for whom. */
+async function lockOrWait(id: string, { host, lockWaitMs = 0, onWarning }: ReplicaRequest): Promise<void> {
+  try {
+    await host.takeLock(replicaLock(id), 0)
+  } catch (error) {
+    if (!(error instanceof SyncError) || error.code !== 'replicate/busy' || lockWaitMs === 0) throw error
+    onWarning(`${error.message.replace(/; nothing was changed$/, '')}; waiting for that to end`)
+    await host.takeLock(replicaLock(id), lockWaitMs)
+  }
 }
 
 async function findId(host: Host, name: string): Promise<string> {

@@ -351,4 +351,22 @@ describe('drill', () => {
     await other.takeLock(`replica-${ID}`, 0)
     expect((await refusal(drilling(world.open()))).code).toBe('replicate/busy')
   })
+
+  it('waits for who has it where that is asked for, and says for whom', async () => {
+    const world = await makeWorld(scratch(), { generations: 1 })
+    const other = world.open()
+    await other.takeLock(`replica-${ID}`, 0)
+    await using host = world.open()
+    const said: string[] = []
+    let letGo: Promise<void> = Promise.resolve()
+    const onWarning = (text: string): void => {
+      said.push(text)
+      letGo = other.close()
+    }
+    const { signal } = new AbortController()
+    const request = { host, name: 'web', boot: null, signal, clockMs: () => 0, lockWaitMs: 30_000, onWarning }
+    expect((await drill(request)).proved.generation).toBe(1)
+    await letGo
+    expect(said).toEqual([expect.stringMatching(/^replica-.* is in use: .*; waiting for that to end$/)])
+  })
 })
