@@ -215,8 +215,8 @@ export interface Host extends AsyncDisposable {
   undoSteps(path: string): Promise<readonly UndoStep[]>
   /**
    * Takes back every step that is newer than `through`, the newest first (null: all of them). The disk is opened and guarded as
-   * the destination of a run. Can be interrupted anywhere and done again. Rejects with undo/missing, before anything is
-   * written, where that step is not there or a void one is in between.
+   * the destination of a run; a run that was cut off and still has it is waited for. Can be interrupted anywhere and done again.
+   * Rejects with undo/missing, before anything is written, where that step is not there or a void one is in between.
    */
   undoBack(path: string, through: string | null): Promise<UndoneSteps>
   /** Gives up the way back of the steps up to and with `through`, the oldest first. Nothing where that is not there. */

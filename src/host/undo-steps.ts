@@ -18,6 +18,12 @@ import type { Group } from '../undo/manifest.js'
 import { type DiskParts, knownUndo } from './disk-parts.js'
 import type { UndoneSteps, UndoStep } from './host.js'
 
+/**
+ * The far end of a run whose link was cut has the disk until it notices, by default within a minute (SILENCE_TIMEOUT_MS), and has
+ * flushed: what that run left is what is to be taken back.
+ */
+const CUT_OFF_WAIT_MS = 75_000
+
 const NONE: UndoneSteps = { steps: 0, restoredBytes: 0, zeroedBytes: 0 }
 
 /** Host.undoSteps. Rejects with state/unusable and undo/broken. */
@@ -43,7 +49,7 @@ export async function undoBack(
   const native = loadNative(mode)
   const files = systemFiles(native)
   const groups = journals === null ? [] : await listGroups(files, journals)
-  const steps = stepsBehind(groups, through, path)
+  let steps = stepsBehind(groups, through, path)
   if (journals === null || steps.length === 0) return NONE
   let done = NONE
   const [newest] = steps
@@ -66,9 +72,12 @@ export async function undoBack(
       lane: 'first',
       peer: null,
       undo: 'restore',
+      lockWaitMs: CUT_OFF_WAIT_MS,
     },
     { native, survey: new Survey(native), state, signal },
   )
+  // who had the disk until now may have gone on with its step
+  steps = stepsBehind(await listGroups(files, journals), through, path)
   const digesterOf: DigesterOf = (parameters) => createDigester(parameters, native)
   const info = { ...disk.endpoint.info, stable: disk.stable }
   await checkSteps(files, steps, info, digesterOf, signal)

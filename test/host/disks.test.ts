@@ -1,7 +1,9 @@
 // Disks of a host and the steps back of them, for every way to have a host: listed, taken back, given up, read and written out.
 // Locks too. What is refused is refused before a byte is written.
 
-import { existsSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, readFileSync, statSync } from 'node:fs'
 import { open, readFile, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
@@ -12,6 +14,7 @@ import { performOperation, takeAnswer, takeValue } from '../../src/host/agent-pr
 import type { Host } from '../../src/host/host.js'
 import { randomBytes, run, useScratch } from '../support/disks.js'
 import { needs } from '../support/needs.js'
+import { until } from '../support/processes.js'
 import { selected } from '../support/selection.js'
 import { contentOf, LEAF_BYTES, runOver } from './runs.js'
 import { HOST_WAYS, useHosts } from './ways.js'
@@ -32,6 +35,13 @@ async function refusal(answer: Promise<unknown>): Promise<SyncError> {
   )
   if (thrown instanceof SyncError) return thrown
   throw thrown
+}
+
+/** How many wait for a lock of the file, by the kernel's own list (proc_locks(5)): a line with an arrow for each. */
+function waitersFor(path: string): number {
+  const { ino } = statSync(path)
+  const lines = readFileSync('/proc/locks', 'utf8').split('\n')
+  return lines.filter((line) => line.includes('->') && line.includes(`:${ino} `)).length
 }
 
 /** Both kinds of ssh carry the same bytes to the same agent. */
@@ -118,6 +128,29 @@ describe.each(WAYS)('a host and its disks (%s)', (way) => {
       expect((await host.undoBack(disk, groups[3] ?? '')).steps).toBe(1)
       expect(await contentOf(disk)).toBe(states[4])
     })
+  })
+
+  it('waits for a run that was cut off and still has the disk', needs('flock'), async () => {
+    const { groups, states } = await chain()
+    const holder = spawn('flock', ['--exclusive', disk, 'sh', '-c', 'echo has it; read end'], {
+      stdio: ['pipe', 'pipe', 'ignore'],
+    })
+    const ended = once(holder, 'exit')
+    try {
+      await once(holder.stdout, 'data')
+      let isDone = false
+      const undoing = host.undoBack(disk, groups[3] ?? '').finally(() => (isDone = true))
+      undoing.catch(() => undefined) // told below, where it is waited for
+      // it waits in a program of its own, or has been told so: a flock for the lock of the disk
+      await until(() => waitersFor(disk) > 0, 'somebody waits for the disk')
+      expect([isDone, await contentOf(disk)]).toEqual([false, states[5]])
+      holder.stdin.end()
+      expect((await undoing).steps).toBe(1)
+      expect(await contentOf(disk)).toBe(states[4])
+    } finally {
+      holder.kill('SIGKILL')
+      await ended
+    }
   })
 
   describeWhole('what is refused of steps back', () => {
