@@ -60,6 +60,8 @@ export async function strike(
     // It may have ended by itself: what it then says of itself has to be true already.
     if (id !== null && !(await isOver(guest, answer, from, to)))
       facts.push(await mendBy(hosts, from, id, plan.remedy))
+    // It was put back while the other host could not be asked: a paused guest may be left there, which --abort takes away.
+    else if (id !== null && answer.status === STOPPED) facts.push(await mendBy(hosts, from, id, 'abort'))
     const runs = await guest.runsOn()
     facts.push(`runs on ${runs.join() || 'nothing'}`)
     expect(runs).toHaveLength(1)
