@@ -221,7 +221,11 @@ async function openJournalFile(path: string, mode: 'create' | 'continue'): Promi
   }
 }
 
-async function lockOrClose(file: OpenFile, { native, waitMs, signal }: LockRequest): Promise<LockAnswer> {
+/** Waits for the lock as the request says. The file is closed where it is not had. */
+export async function lockOrClose(
+  file: OpenFile,
+  { native, waitMs, signal }: LockRequest,
+): Promise<LockAnswer> {
   let answer: LockAnswer = { is: 'held' }
   try {
     answer = await tryLock(file.fd, 'exclusive', native)

@@ -6,13 +6,12 @@ import { open, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 
 import { SyncError } from '../errors.js'
-import { tryLock, waitForLock, type LockAnswer } from '../guard/flock.js'
 import { printable } from '../printable.js'
 import { stateUnusable } from '../state/directory.js'
 import { isRunning, ownProcess } from '../state/process.js'
 import { fileFailure } from './failures.js'
 import { nothingAsNull } from './files.js'
-import type { LockRequest } from './journal-file.js'
+import { lockOrClose, type LockRequest } from './journal-file.js'
 import { MAX_LOCKS } from './programs.js'
 
 const FOLDER = 'locks'
@@ -111,15 +110,4 @@ async function writtenBy(path: string): Promise<string> {
   const { buffer, bytesRead } = await file.read(Buffer.alloc(MAX_TEXT_BYTES), 0, MAX_TEXT_BYTES, 0)
   const name = buffer.toString('utf8', 0, bytesRead).trim()
   return (await isRunning(name)) ? `pid ${name.split(' ')[1] ?? '?'}` : ''
-}
-
-async function lockOrClose(file: OpenFile, { native, waitMs, signal }: LockRequest): Promise<LockAnswer> {
-  let answer: LockAnswer = { is: 'held' }
-  try {
-    answer = await tryLock(file.fd, 'exclusive', native)
-    if (answer.is === 'held' && waitMs > 0) answer = await waitForLock(file.fd, 'exclusive', waitMs, signal)
-  } finally {
-    if (answer.is !== 'locked') await file.close()
-  }
-  return answer
 }

@@ -4,15 +4,16 @@
 import { loadNative } from '../native.js'
 import { syncOptions, type SyncOptions } from '../options.js'
 import { diskRoot } from '../sync/disk-root.js'
-import type { DiskPair, DiskReport, Progress, RunHooks, RunReport } from '../sync/report.js'
+import type { DiskPair, DiskReport, RunHooks, RunReport } from '../sync/report.js'
 import { EarlyFar, startFar } from '../sync/start-far.js'
+import { type RunProgress, Totals } from '../sync/totals.js'
 import type { RemoteSide } from '../transport/transport.js'
 import type { RootFacts } from './journal.js'
 
 /** One disk of a pass: its path here, and there. */
 export type CopyDisk = Readonly<{ target: string; sourcePath: string; destinationPath: string }>
 
-export type CopyProgress = Readonly<{ doneBytes: number; totalBytes: number; sentBytes: number }>
+export type CopyProgress = RunProgress
 
 export type CopyHooks = Readonly<{ signal: AbortSignal; onProgress: (progress: CopyProgress) => void }>
 
@@ -154,26 +155,4 @@ function sums(reports: readonly DiskReport[]): { sentBytes: number; wireBytes: n
     wireBytes += report.wireBytesSent + report.wireBytesReceived
   }
   return { sentBytes, wireBytes }
-}
-
-/** Progress of all disks of a pass together, from that of each. */
-class Totals {
-  readonly #disks: (CopyProgress | null)[]
-  readonly #onProgress: (progress: CopyProgress) => void
-
-  constructor(count: number, onProgress: (progress: CopyProgress) => void) {
-    this.#disks = Array.from({ length: count }, () => null)
-    this.#onProgress = onProgress
-  }
-
-  update({ diskIndex, doneBytes, totalBytes, sentBytes }: Progress): void {
-    this.#disks[diskIndex] = { doneBytes, totalBytes, sentBytes }
-    const sum = { doneBytes: 0, totalBytes: 0, sentBytes: 0 }
-    for (const disk of this.#disks) {
-      sum.doneBytes += disk?.doneBytes ?? 0
-      sum.totalBytes += disk?.totalBytes ?? 0
-      sum.sentBytes += disk?.sentBytes ?? 0
-    }
-    this.#onProgress(sum)
-  }
 }

@@ -5,7 +5,8 @@ import type { Job } from '../config/config.js'
 import { SyncError } from '../errors.js'
 import { syncOptions, type SyncOptions } from '../options.js'
 import type { Cut } from '../snapshot/snapshot.js'
-import type { DiskReport, Progress } from '../sync/report.js'
+import type { DiskReport } from '../sync/report.js'
+import { Totals } from '../sync/totals.js'
 import type { AttemptContext } from './context.js'
 import type { Found } from './lead-back.js'
 import { readAs, type Places } from './places.js'
@@ -37,7 +38,9 @@ export async function transfer(
     source: readAs(source, cut.disks[index]?.path ?? source.path),
     destination,
   }))
-  const totals = new Totals(job.name, pairs.length, context)
+  const totals = new Totals(pairs.length, (sum) =>
+    context.hooks.onEvent({ event: 'progress', job: job.name, ...sum }),
+  )
   const { disks, error } = await context.runSync(
     pairs,
     optionsOf(job.options, context, places, record, extraWaitMs),
@@ -138,28 +141,4 @@ export function generationDisks(
       )
     return { root, undo: extra.map(({ group }) => group), copy: null }
   })
-}
-
-/** Progress of all disks together, from that of each. */
-class Totals {
-  readonly #job: string
-  readonly #disks: (Pick<Progress, 'doneBytes' | 'totalBytes' | 'sentBytes'> | null)[]
-  readonly #context: AttemptContext
-
-  constructor(job: string, count: number, context: AttemptContext) {
-    this.#job = job
-    this.#disks = Array.from({ length: count }, () => null)
-    this.#context = context
-  }
-
-  update({ diskIndex, doneBytes, totalBytes, sentBytes }: Progress): void {
-    this.#disks[diskIndex] = { doneBytes, totalBytes, sentBytes }
-    const sum = { doneBytes: 0, totalBytes: 0, sentBytes: 0 }
-    for (const disk of this.#disks) {
-      sum.doneBytes += disk?.doneBytes ?? 0
-      sum.totalBytes += disk?.totalBytes ?? 0
-      sum.sentBytes += disk?.sentBytes ?? 0
-    }
-    this.#context.hooks.onEvent({ event: 'progress', job: this.#job, ...sum })
-  }
 }

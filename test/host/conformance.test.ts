@@ -7,11 +7,12 @@ import { join } from 'node:path'
 
 import { beforeEach, describe, expect, it } from 'vitest'
 
-import { errnoOf, SyncError } from '../../src/errors.js'
+import { errnoOf } from '../../src/errors.js'
 import { MAX_INPUT_BYTES, MAX_JOURNAL_LINE_BYTES, MAX_OUTPUT_BYTES, type Host } from '../../src/host/host.js'
 import { run, useScratch } from '../support/disks.js'
 import { needs } from '../support/needs.js'
 import { isRunning } from '../support/processes.js'
+import { refusal } from '../support/refusal.js'
 import { selected } from '../support/selection.js'
 import { HOST_WAYS, useHosts } from './ways.js'
 
@@ -19,16 +20,6 @@ const NODE = process.execPath
 const scratch = useScratch()
 const hosts = useHosts()
 let number = 0
-
-/** The error that something is rejected with. */
-async function refusal(answer: Promise<unknown>): Promise<SyncError> {
-  const thrown = await answer.then(
-    (value) => new Error(`it was done: ${JSON.stringify(value)}`),
-    (error: unknown) => error,
-  )
-  if (thrown instanceof SyncError) return thrown
-  throw thrown
-}
 
 /** Both kinds of ssh carry the same bytes to the same agent. */
 const WAYS = selected(HOST_WAYS, (way) => way !== 'ssh2')

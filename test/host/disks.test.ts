@@ -9,12 +9,13 @@ import { join } from 'node:path'
 
 import { beforeEach, describe, expect, it } from 'vitest'
 
-import { SyncError } from '../../src/errors.js'
+import type { SyncError } from '../../src/errors.js'
 import { performOperation, takeAnswer, takeValue } from '../../src/host/agent-protocol.js'
 import type { Host } from '../../src/host/host.js'
 import { randomBytes, run, useScratch } from '../support/disks.js'
 import { needs } from '../support/needs.js'
 import { until } from '../support/processes.js'
+import { refusal } from '../support/refusal.js'
 import { selected } from '../support/selection.js'
 import { contentOf, LEAF_BYTES, runOver } from './runs.js'
 import { HOST_WAYS, useHosts } from './ways.js'
@@ -27,15 +28,6 @@ const SEED = '00112233445566778899aabbccddeeff'
 const scratch = useScratch()
 const hosts = useHosts()
 let number = 0
-
-async function refusal(answer: Promise<unknown>): Promise<SyncError> {
-  const thrown = await answer.then(
-    (value) => new Error(`it was done: ${JSON.stringify(value)}`),
-    (error: unknown) => error,
-  )
-  if (thrown instanceof SyncError) return thrown
-  throw thrown
-}
 
 /** How many wait for a lock of the file, by the kernel's own list (proc_locks(5)): a line with an arrow for each. */
 function waitersFor(path: string): number {

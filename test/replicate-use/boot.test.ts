@@ -11,12 +11,12 @@ import { build } from 'esbuild'
 import { describe, expect, it } from 'vitest'
 
 import type { BootChoice } from '../../src/config/config.js'
-import { SyncError } from '../../src/errors.js'
 import { LocalHost } from '../../src/host/local.js'
 import { bootReplica, type Booted } from '../../src/replicate/boot.js'
 import { drill } from '../../src/replicate/drill.js'
 import { useScratch } from '../support/disks.js'
 import { needs } from '../support/needs.js'
+import { refusal } from '../support/refusal.js'
 import { bootableDisk } from './boot-sector.js'
 import { DISK_BYTES, ID, isContent, makeWorld } from './world.js'
 
@@ -40,15 +40,6 @@ async function booting(
   )
   await booted.catch(() => undefined)
   return { booted, workDirectory }
-}
-
-async function refusal(answer: Promise<unknown>): Promise<SyncError> {
-  const thrown: unknown = await answer.then(
-    (value) => new Error(`it was done: ${JSON.stringify(value)}`),
-    (error: unknown) => error,
-  )
-  if (thrown instanceof SyncError) return thrown
-  throw thrown
 }
 
 /** Processes with that in one of their words. */

@@ -12,6 +12,7 @@ import type { AttemptFacts } from '../../src/replicate/context.js'
 import { hookEnvironment, runHook } from '../../src/replicate/hooks.js'
 import { useScratch } from '../support/disks.js'
 import { isRunning } from '../support/processes.js'
+import { refusal } from '../support/refusal.js'
 
 const scratch = useScratch()
 const FACTS: AttemptFacts = {
@@ -51,15 +52,6 @@ function jobWith(hooks: Partial<Record<HookName, HookCommand>>): Job {
 /** A script of the shell, with words behind it as $1 and so on. */
 function shell(script: string, timeoutMs = 10_000, ...words: string[]): HookCommand {
   return { command: ['/bin/sh', '-c', script, 'hook', ...words], timeoutMs }
-}
-
-async function refusal(answer: Promise<unknown>): Promise<SyncError> {
-  const thrown: unknown = await answer.then(
-    () => new Error('it ended well'),
-    (error: unknown) => error,
-  )
-  if (thrown instanceof SyncError) return thrown
-  throw thrown
 }
 
 const never = (): AbortSignal => new AbortController().signal

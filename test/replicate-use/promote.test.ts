@@ -17,18 +17,10 @@ import { heldReplicas } from '../../src/replicate/replicas.js'
 import { takeBack, type TakenBack } from '../../src/replicate/take-back.js'
 import { run, useScratch } from '../support/disks.js'
 import { needs } from '../support/needs.js'
+import { refusal } from '../support/refusal.js'
 import { dyingHost, ID, isContent, Killed, killAttempt, makeWorld, scribble, type World } from './world.js'
 
 const scratch = useScratch()
-
-async function refusal(answer: Promise<unknown>): Promise<SyncError> {
-  const thrown = await answer.then(
-    (value) => new Error(`it was done: ${JSON.stringify(value)}`),
-    (error: unknown) => error,
-  )
-  if (thrown instanceof SyncError) return thrown
-  throw thrown
-}
 
 async function promoting(host: Host, change: Partial<PromoteRequest> = {}): Promise<Promoted> {
   return await promote({

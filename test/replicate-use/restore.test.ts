@@ -16,6 +16,7 @@ import { restore, type Restored, type RestoreRequest } from '../../src/replicate
 import { openJobState } from '../../src/replicate/state-file.js'
 import { run, useScratch } from '../support/disks.js'
 import { needs } from '../support/needs.js'
+import { refusal } from '../support/refusal.js'
 import {
   DISK_BYTES,
   dyingHost,
@@ -31,15 +32,6 @@ import {
 
 const scratch = useScratch()
 let number = 0
-
-async function refusal(answer: Promise<unknown>): Promise<SyncError> {
-  const thrown = await answer.then(
-    (value) => new Error(`it was done: ${JSON.stringify(value)}`),
-    (error: unknown) => error,
-  )
-  if (thrown instanceof SyncError) return thrown
-  throw thrown
-}
 
 async function restoring(
   host: Host,

@@ -12,6 +12,7 @@ import { readReplica, replicaId, saveReplica } from '../../src/replicate/replica
 import { reverse, type Reversed, type ReverseRequest } from '../../src/replicate/reverse.js'
 import { changeJobState, lockJob, openJobState } from '../../src/replicate/state-file.js'
 import { useScratch } from '../support/disks.js'
+import { refusal } from '../support/refusal.js'
 import { ID, killAttempt, isContent, makeWorld, type World } from './world.js'
 
 const scratch = useScratch()
@@ -67,15 +68,6 @@ async function reversing(
     onWarning: () => undefined,
     ...change,
   })
-}
-
-async function refusal(answer: Promise<unknown>): Promise<SyncError> {
-  const thrown: unknown = await answer.then(
-    () => new Error('it was done'),
-    (error: unknown) => error,
-  )
-  if (thrown instanceof SyncError) return thrown
-  throw thrown
 }
 
 /** What a reversed attempt leaves on the old source. */
