@@ -58,11 +58,14 @@ async function images(on: Scratch, size = SIZE): Promise<{ source: string; desti
   }
 }
 
-/** A file that becomes shorter is whole again. */
+/**
+ * A file of LONG bytes that becomes shorter, where the run has not read yet: between the file's end and that of a loop device on it
+ * a read fails otherwise. And is whole again.
+ */
 async function shrinking(path: string): Promise<{ shrink: () => Promise<void>; heal: () => Promise<void> }> {
   await copyFile(path, `${path}.whole`)
   return {
-    shrink: () => truncate(path, 2 * MIB),
+    shrink: () => truncate(path, LONG - 4 * MIB),
     // in place: a loop device stands on it
     heal: async () => {
       await run('dd', `if=${path}.whole`, `of=${path}`, 'bs=1M', 'conv=notrunc', 'status=none')

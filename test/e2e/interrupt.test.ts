@@ -1,6 +1,7 @@
 // A run that is interrupted, killed or cut, at each kind of frame: its exit status says so, nobody is left behind on the
 // far side, and the same command again continues: what was acknowledged is not sent a second time.
 
+import { statSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 
 import { beforeAll, describe, expect, it } from 'vitest'
@@ -137,12 +138,14 @@ describe('in the middle of the data', () => {
     it.each(rows)('%s', async (_name, status, act) => {
       const on = scratch()
       const to = await emptyTarget(on)
-      // Everything before the eighth data frame has gone by; those that are marked are written.
+      // Everything before the eighth data frame goes by, and is written.
       const line = await relay(on, { on: direction === 'push' ? 'up:data:8' : 'down:data:8', act: 'hold' })
       const operands = direction === 'push' ? [from, `far:${to}`] : [`far:${from}`, to]
       const running = startCli(on, ['--json', ...operands, ...line.words], { ownGroup: 'own-group' })
       await line.reached()
       const farPid = await line.farPid()
+      // who is killed finishes nothing: what is to be kept must be in the file by then
+      await until(() => statSync(to).blocks * 512 >= MIB, 'the destination has written')
       await act(running, line, farPid)
       line.letGo()
       const second = await endsAndContinues(on, { running, farPid, to }, { status, leastKeptBytes: MIB })
