@@ -2,7 +2,7 @@
 // each file and each ES module costs start-up time. Types are not its business. See docs/decisions/0014-start-up.md.
 
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { dirname, join, relative } from 'node:path'
+import { basename, dirname, join, relative } from 'node:path'
 
 import { build, transform } from 'esbuild'
 
@@ -34,7 +34,7 @@ const keepUrls = {
   },
 }
 
-/** `serve` and `agent` are a piece each without any other: they start at the far end of a connection. */
+/** `serve` is one piece, and `agent` shares none with the near end: they start at the far end of a connection. */
 const FAR_ENDS = ['far', 'agent'].map((name) => join(SRC, 'cli', `${name}.js`))
 const farApart = {
   name: 'far-apart',
@@ -80,6 +80,8 @@ const asProgram = {
   legalComments: 'inline',
 }
 
+const inPieces = { ...asProgram, format: 'esm', splitting: true, chunkNames: 'cli/[name]-[hash]' }
+
 /** esbuild shares code between pieces only as ES modules: so first those, then each of them as CommonJS. */
 async function toCommonJs({ path, text }) {
   const { code } = await transform(text, {
@@ -93,9 +95,64 @@ async function toCommonJs({ path, text }) {
   return { path, text: code }
 }
 
+/** Files of another build by their names, which import one another; what is imported late stays out. */
+function madeBefore(texts) {
+  return {
+    name: 'made-before',
+    setup({ onResolve, onLoad }) {
+      onResolve({ filter: /^\.\// }, ({ path, kind }) =>
+        kind === 'dynamic-import' ? { path, external: true } : { path, namespace: 'made' },
+      )
+      onLoad({ filter: /./, namespace: 'made' }, ({ path }) => ({ contents: texts.get(path), loader: 'js' }))
+    },
+  }
+}
+
+/** What a file of a build imports at once, and the file itself, by the names that they import one another by. */
+function neededAtOnce(path, { outputs }, found = new Set()) {
+  if (found.has(`./${basename(path)}`)) return found
+  found.add(`./${basename(path)}`)
+  for (const { path: next, kind, external } of outputs[path].imports)
+    if (kind === 'import-statement' && external !== true) neededAtOnce(next, { outputs }, found)
+  return found
+}
+
+/**
+ * The agent in one file, since each takes half a millisecond, but for what opens disks: that is two thirds of it, and a migration
+ * never asks for it. The pieces for it take from that one file what both need, so that a class is one class.
+ */
+async function agent() {
+  const { outputFiles, metafile } = await build({
+    ...inPieces,
+    // names of its own: what is in them is not what another build's pieces of that name have
+    chunkNames: 'cli/agent-[name]-[hash]',
+    metafile: true,
+    entryPoints: ['src/cli/agent.ts'],
+    plugins: [keepUrls],
+  })
+  const texts = new Map(outputFiles.map(({ path, text }) => [`./${basename(path)}`, text]))
+  const parts = [...neededAtOnce('dist/cli/agent.js', metafile)]
+  const lines = parts.map((name, index) => `export * as part${index} from '${name}'`)
+  const one = await build({
+    ...asProgram,
+    format: 'cjs',
+    supported: NO_IMPORT,
+    stdin: { contents: [...lines, `export * from './agent.js'`].join('\n'), resolveDir: CLI },
+    entryNames: 'cli/agent',
+    banner: { js: URL_OF },
+    plugins: [madeBefore(texts)],
+  })
+  const late = outputFiles.filter(({ path }) => !parts.includes(`./${basename(path)}`))
+  const pieces = await Promise.all(late.map(toCommonJs))
+  const taken = (text) =>
+    text.replaceAll(/require\("(\.\/[^"]+)"\)/g, (call, name) =>
+      parts.includes(name) ? `require("./agent.js").part${parts.indexOf(name)}` : call,
+    )
+  return [...one.outputFiles, ...pieces.map(({ path, text }) => ({ path, text: taken(text) }))]
+}
+
 async function program() {
-  const inPieces = { ...asProgram, format: 'esm', splitting: true, chunkNames: 'cli/[name]-[hash]' }
-  const [near, replicating, far] = await Promise.all([
+  const [near, replicating, far, agentFiles] = await Promise.all([
     build({
       ...inPieces,
       entryPoints: ['src/cli/main.ts'],
@@ -108,16 +165,17 @@ async function program() {
     }),
     build({
       ...asProgram,
-      entryPoints: ['src/cli/far.ts', 'src/cli/agent.ts'],
-      // each is one piece, so it can be CommonJS at once; then also what it loads late from Node (zlib) is loaded late
+      entryPoints: ['src/cli/far.ts'],
+      // it is one piece, so it can be CommonJS at once; then also what it loads late from Node (zlib) is loaded late
       format: 'cjs',
       supported: NO_IMPORT,
       banner: { js: URL_OF },
       plugins: [keepUrls],
     }),
+    agent(),
   ])
   const pieces = await Promise.all([...near.outputFiles, ...replicating.outputFiles].map(toCommonJs))
-  const served = far.outputFiles.map(({ path, text }) => ({ path, text }))
+  const served = [...far.outputFiles, ...agentFiles].map(({ path, text }) => ({ path, text }))
   return [...pieces, ...served, { path: join(CLI, 'package.json'), text: '{ "type": "commonjs" }\n' }]
 }
 

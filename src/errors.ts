@@ -189,6 +189,16 @@ export function toSyncError(thrown: unknown): SyncError {
   })
 }
 
+/** What it resolves with; null where the system refuses, or there is nothing (any more). Rejects with other errors. */
+export async function unlessDenied<T>(work: Promise<T>): Promise<T | null> {
+  try {
+    return await work
+  } catch (thrown) {
+    if (errnoOf(thrown) === null) throw thrown
+    return null
+  }
+}
+
 /** The errno name of a system error ('ENOSPC'), or null. */
 export function errnoOf(thrown: unknown): string | null {
   if (thrown instanceof Error && 'code' in thrown && typeof thrown.code === 'string') return thrown.code

@@ -6,7 +6,7 @@ import { lstat, readdir, unlink } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { basename, dirname, join } from 'node:path'
 
-import { errnoOf } from '../errors.js'
+import { errnoOf, unlessDenied } from '../errors.js'
 import { bondSocketPath } from '../transport/transport.js'
 
 /** Longer than anybody listens for streams. */
@@ -18,6 +18,7 @@ const MAX_LOOKED_AT = 32
 export async function removeLeftOver(nowMs: number): Promise<number> {
   const directory = dirname(bondSocketPath(''))
   const prefix = basename(bondSocketPath(''))
+  // others look through the same directory
   const names = await unlessDenied(readdir(directory))
   const ours = (names ?? []).filter((name) => name.startsWith(prefix)).slice(0, MAX_LOOKED_AT)
   const removed = await Promise.all(
@@ -48,14 +49,4 @@ async function refuses(path: string): Promise<boolean> {
     })
     socket.once('error', (error) => resolve(errnoOf(error) === 'ECONNREFUSED'))
   })
-}
-
-/** Null where the system refuses, or it is gone: others look through the same directory. */
-async function unlessDenied<T>(work: Promise<T>): Promise<T | null> {
-  try {
-    return await work
-  } catch (thrown) {
-    if (errnoOf(thrown) === null) throw thrown
-    return null
-  }
 }

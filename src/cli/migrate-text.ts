@@ -5,6 +5,7 @@ import type { Overwrite } from '../migrate/make-plan.js'
 import type { MigrateReport } from '../migrate/report.js'
 import type { MigrationStatus } from '../migrate/status.js'
 import type { Plan, PlannedCommand, PlannedDisk, PlanProblem } from '../migrate/plan.js'
+import { isPlainWord, shellWord } from '../shell-word.js'
 import { errorOf } from './result.js'
 import { formatBytes, formatDuration, formatElapsed } from './units.js'
 
@@ -104,14 +105,17 @@ function commandLines({ to }: Plan, commands: readonly PlannedCommand[]): string
     commands.map(({ on, argv, why }) => [
       `  ${on === 'source' ? 'here' : to.typed}`,
       why,
-      argv.map(shellWord).join(' '),
+      argv.map(typedWord).join(' '),
     ]),
   )
 }
 
-/** As it would be typed; quotes only where a shell needs them. */
-export function shellWord(word: string): string {
-  return /^[\w@%+=:,./<>-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`
+/** What a driver leaves open in its words: `<state>`. */
+const BLANK = /<[a-z]+>/g
+
+/** As it would be typed; blanks stay what they are. */
+function typedWord(word: string): string {
+  return isPlainWord(word.replaceAll(BLANK, '_')) ? word : shellWord(word)
 }
 
 function indented(text: string): string[] {

@@ -22,7 +22,8 @@ import type { MigrateEngine } from './migrate.js'
 import type { MigrateAsked } from './migrate-asked.js'
 import { MIGRATE_DEFAULTS, type MigrateFlags } from './migrate-flags.js'
 import { MigrateView } from './migrate-view.js'
-import { connectionOf, printingOf } from './settings.js'
+import { printingOf } from './printing.js'
+import { connectionOf } from './settings.js'
 import { runSignal, type RunSignal } from './signals.js'
 import { stateArguments } from './state-flags.js'
 
@@ -58,20 +59,9 @@ export class Migration implements AsyncDisposable {
     this.#context = context
     this.#source = source
     const { output, environment, nowMs, signals, exit } = context
-    const { format, verbosity, progress } = printingOf(
-      {
-        ...(flags.json === undefined ? {} : { json: flags.json }),
-        ...(flags.quiet === undefined ? {} : { quiet: flags.quiet }),
-        ...(flags.progress === undefined ? {} : { progress: flags.progress }),
-      },
-      output.canRedraw(environment) ? 'possible' : 'impossible',
-    )
-    this.#quiet = verbosity === 'quiet' ? 'yes' : 'no'
-    this.#view = new MigrateView(
-      { format, verbosity: verbosity === 'quiet' ? 'quiet' : 'normal', progress },
-      output,
-      nowMs,
-    )
+    const printing = printingOf(flags, output.canRedraw(environment) ? 'possible' : 'impossible')
+    this.#quiet = printing.verbosity === 'quiet' ? 'yes' : 'no'
+    this.#view = new MigrateView(printing, output, nowMs)
     this.#interruption = runSignal(signals, (text) => output.note(text), exit)
   }
 

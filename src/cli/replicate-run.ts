@@ -5,9 +5,10 @@ import { EXIT, isErrorCode, SyncError, toSyncError } from '../errors.js'
 import type { AttemptEvent, Phase } from '../replicate/events.js'
 import type { AttemptRecord } from '../replicate/job-state.js'
 import type { CommandContext } from './context.js'
+import { EventProgress } from './event-progress.js'
 import { forcedGuards } from './force-flags.js'
 import type { Output } from './output.js'
-import { JSON_INTERVAL_MS, ProgressView, type ProgressStyle } from './progress.js'
+import { printingOf, type Printing } from './printing.js'
 import { childSignal, configuredSetting, jobOf, type AttemptRequest } from './replicate.js'
 import { retryText } from './report.js'
 import type { DaemonFlags, RunFlags } from './replicate-flags.js'
@@ -43,7 +44,8 @@ async function attempt(name: string, flags: RunFlags, context: CommandContext): 
       operand: name,
       hint: `Type blocksync replicate run ${name} --now to run it all the same.`,
     })
-  const view = new AttemptView(styleOf(flags, output.canRedraw(environment)), output, nowMs)
+  const printing = printingOf(flags, output.canRedraw(environment) ? 'possible' : 'impossible')
+  const view = new AttemptView(printing, output, nowMs)
   using interruption = childSignal(flags, context)
   try {
     return await engine.run(job, {
@@ -110,29 +112,6 @@ function failureOf({ code, message, operand, hint }: NonNullable<AttemptRecord['
   })
 }
 
-type Style = Readonly<{
-  format: 'text' | 'json'
-  verbosity: 'quiet' | 'normal' | 'verbose'
-  progress: ProgressStyle
-}>
-
-function styleOf({ json, quiet, verbose, progress }: RunFlags, isTerminal: boolean): Style {
-  return {
-    format: json === true ? 'json' : 'text',
-    verbosity: quiet === true ? 'quiet' : verbose === true ? 'verbose' : 'normal',
-    progress:
-      progress === false || quiet === true
-        ? 'none'
-        : json === true
-          ? 'json'
-          : isTerminal
-            ? 'redraw'
-            : progress === true || verbose === true
-              ? 'lines'
-              : 'none',
-  }
-}
-
 const PHASE_TEXT: Readonly<Record<Phase, string>> = {
   connect: 'connecting',
   recover: 'looking at the replica',
@@ -145,24 +124,18 @@ const PHASE_TEXT: Readonly<Record<Phase, string>> = {
 
 /** Draws what an attempt tells. The result is not its business. */
 class AttemptView {
-  readonly #style: Style
+  readonly #printing: Printing
   readonly #output: Output
-  readonly #nowMs: () => number
-  readonly #progress: ProgressView
-  readonly #startMs: number
-  #shownMs = Number.NEGATIVE_INFINITY
+  readonly #progress: EventProgress
 
-  constructor(style: Style, output: Output, nowMs: () => number) {
-    this.#style = style
+  constructor(printing: Printing, output: Output, nowMs: () => number) {
+    this.#printing = printing
     this.#output = output
-    this.#nowMs = nowMs
-    this.#startMs = nowMs()
-    // JSON has events of its own, with the job in them
-    this.#progress = new ProgressView(style.progress === 'json' ? 'none' : style.progress, output, nowMs)
+    this.#progress = new EventProgress(printing.progress, output, nowMs)
   }
 
   show(event: AttemptEvent): void {
-    const { format, verbosity } = this.#style
+    const { format, verbosity } = this.#printing
     switch (event.event) {
       case 'phase':
         if (format === 'json') this.#output.json(event)
@@ -174,7 +147,7 @@ class AttemptView {
         if (verbosity !== 'quiet') this.#output.note(`blocksync: warning: ${event.job}: ${event.message}`)
         return
       case 'progress':
-        this.#showProgress(event)
+        this.#progress.show(event.job, event)
         return
       case 'result':
         // printed once, when the attempt has come back
@@ -187,32 +160,6 @@ class AttemptView {
   /** Takes the line off the terminal. */
   end(): void {
     this.#progress.end()
-  }
-
-  #showProgress(event: Extract<AttemptEvent, { event: 'progress' }>): void {
-    const { job, doneBytes, totalBytes, sentBytes } = event
-    const now = this.#nowMs()
-    if (this.#style.progress === 'json') {
-      if (now - this.#shownMs < JSON_INTERVAL_MS && doneBytes < totalBytes) return
-      this.#shownMs = now
-      this.#output.json(event)
-      return
-    }
-    this.#progress.update({
-      diskIndex: 0,
-      diskCount: 1,
-      source: job,
-      destination: '',
-      doneBytes,
-      totalBytes,
-      sentBytes,
-      sameBlocks: 0,
-      differentBlocks: 0,
-      zeroBlocks: 0,
-      skippedBlocks: 0,
-      totalBlocks: 0,
-      elapsedMs: now - this.#startMs,
-    })
   }
 }
 

@@ -7,7 +7,7 @@ import type { GenerationFacts } from '../replicate/replicas.js'
 import type { Restored } from '../replicate/restore.js'
 import type { Reversed } from '../replicate/reverse.js'
 import type { TakenBack } from '../replicate/take-back.js'
-import { shellWord } from './migrate-text.js'
+import { shellWord } from '../shell-word.js'
 import { formatBytes, formatElapsed } from './units.js'
 
 /** `generation 812, taken 2026-01-02 03:04:05 UTC (12 min ago), crash-consistent`. */

@@ -241,9 +241,7 @@ export async function historyCommand(
   context: CommandContext,
 ): Promise<number> {
   return await printed(flags, context, { job: name }, async () => {
-    const engine = await context.loadReplicate()
-    const { config, stateDir } = await settingOf(flags, engine, 'perhaps')
-    await knownJob(name, { config, stateDir }, engine)
+    const { engine, stateDir } = await knownJob(name, flags, context)
     const attempts = await engine.history(stateDir, name, flags.count ?? DEFAULT_HISTORY)
     return {
       lines: attempts.length === 0 ? [`${name}: no attempt yet`] : historyLines(attempts),
@@ -258,10 +256,8 @@ export async function pauseCommand(
   context: CommandContext,
 ): Promise<number> {
   return await printed(flags, context, { job: name }, async () => {
-    const engine = await context.loadReplicate()
-    const setting = await settingOf(flags, engine, 'perhaps')
-    await knownJob(name, setting, engine)
-    const before = await engine.setPaused(setting.stateDir, name, { reason: flags.reason ?? null })
+    const { engine, stateDir } = await knownJob(name, flags, context)
+    const before = await engine.setPaused(stateDir, name, { reason: flags.reason ?? null })
     const text = before === 'paused' ? `${name} was paused already` : `${name} is paused`
     return { lines: [text], json: { event: 'result', ok: true, job: name, paused: true } }
   })
@@ -273,19 +269,26 @@ export async function resumeCommand(
   context: CommandContext,
 ): Promise<number> {
   return await printed(flags, context, { job: name }, async () => {
-    const engine = await context.loadReplicate()
-    const setting = await settingOf(flags, engine, 'perhaps')
-    await knownJob(name, setting, engine)
-    const before = await engine.setPaused(setting.stateDir, name, null)
+    const { engine, stateDir } = await knownJob(name, flags, context)
+    const before = await engine.setPaused(stateDir, name, null)
     const text = before === 'paused' ? `${name} runs again` : `${name} was not paused`
     return { lines: [text], json: { event: 'result', ok: true, job: name, paused: false } }
   })
 }
 
-/** Also of a job that was taken out of the configuration. Rejects with replicate/unknown where nothing is known of it. */
-async function knownJob(name: string, { config, stateDir }: Setting, engine: ReplicateEngine): Promise<void> {
-  if (config?.jobs.some((job) => job.name === name) === true) return
-  if (await engine.knows(stateDir, name)) return
+/**
+ * The engine, and where the state of a job is, also of one that was taken out of the configuration. Rejects with config/*, and
+ * with replicate/unknown where nothing is known of it.
+ */
+async function knownJob(
+  name: string,
+  flags: PlaceFlags,
+  context: CommandContext,
+): Promise<Readonly<{ engine: ReplicateEngine; stateDir: string | null }>> {
+  const engine = await context.loadReplicate()
+  const { config, stateDir } = await settingOf(flags, engine, 'perhaps')
+  const isConfigured = config?.jobs.some((job) => job.name === name) === true
+  if (isConfigured || (await engine.knows(stateDir, name))) return { engine, stateDir }
   if (config !== null) jobOf(config, name)
   throw new SyncError(
     'replicate/unknown',

@@ -1,5 +1,5 @@
-// Flags into what a run is told: SyncOptions, and what is printed. Refuses options that contradict each other and options
-// that could have no effect.
+// Flags into what a run is told: SyncOptions. Refuses options that contradict each other and options that could have no
+// effect.
 
 import { SYNC_DEFAULTS, syncOptions } from '../options.js'
 import type { RunMode, SyncOptions } from '../options.js'
@@ -10,16 +10,7 @@ import { forcedGuards } from './force-flags.js'
 import { resumeOf } from './resume-flags.js'
 import { undoOf } from './undo-flags.js'
 import { patienceOf } from './patience-flags.js'
-import type { ProgressStyle } from './progress.js'
 import { stateArguments } from './state-flags.js'
-
-/** What a run prints. `quiet`: nothing but errors (and the JSON result, where JSON is asked for). */
-export type Printing = Readonly<{
-  format: 'text' | 'json'
-  verbosity: 'quiet' | 'normal' | 'verbose'
-  progress: ProgressStyle
-  stats: 'shown' | 'hidden'
-}>
 
 /** The flags over the defaults, checked by the one validator. `remote` is null where both sides are here. Rejects with `usage`. */
 export function optionsOf(flags: SyncFlags, kind: 'sync' | 'verify', remote: RemoteSide | null): SyncOptions {
@@ -97,25 +88,6 @@ export function connectionOf(
       lane: 'first',
     },
   }
-}
-
-/** What is printed. `redraw`: whether stderr is a terminal that can draw a line again. */
-export function printingOf(flags: SyncFlags, redraw: 'possible' | 'impossible'): Printing {
-  const format = flags.json === true ? 'json' : 'text'
-  const verbosity = flags.quiet === true ? 'quiet' : flags.verbose === true ? 'verbose' : 'normal'
-  return {
-    format,
-    verbosity,
-    progress: progressStyle(flags, redraw),
-    stats: flags.stats === true ? 'shown' : 'hidden',
-  }
-}
-
-function progressStyle(flags: SyncFlags, redraw: 'possible' | 'impossible'): ProgressStyle {
-  if (flags.progress === false || flags.quiet === true) return 'none'
-  if (flags.json === true) return 'json'
-  if (redraw === 'possible') return 'redraw'
-  return flags.progress === true || flags.verbose === true ? 'lines' : 'none'
 }
 
 function refuseWithoutRemote(flags: ConnectionFlags): void {

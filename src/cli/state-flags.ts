@@ -7,7 +7,7 @@ import type { Command } from 'commander'
 import { Option } from 'commander'
 
 import { SyncError } from '../errors.js'
-import { isPlainWord } from '../transport/remote-command.js'
+import { isPlainWord } from '../shell-word.js'
 import type { RemoteSide } from '../transport/transport.js'
 import { hasControlCharacter } from './words.js'
 

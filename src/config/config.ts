@@ -92,11 +92,16 @@ export type NotifyTarget =
   | Readonly<{ kind: 'http'; url: string; timeoutMs: number }>
   | Readonly<{ kind: 'mail'; to: string; sendmail: string; timeoutMs: number }>
 
+/** What qemu takes a disk for. */
+export type DiskFormat = 'raw' | 'qcow2'
+
 export type BootChoice = Readonly<{
   memoryBytes: number
   /** The line of the console that proves it: any line that has this in it. */
   expect: string
   timeoutMs: number
+  /** Of the disks that no definition of the guest tells of; null is raw, as long as it does not look like anything else. */
+  format: DiskFormat | null
   /** Further words for qemu. */
   arguments: readonly string[]
 }>

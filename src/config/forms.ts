@@ -187,11 +187,13 @@ export function boot({ duration, size }: Forms): z.ZodType<BootChoice | 'none'> 
       memory: size('memory', MIN_BOOT_MEMORY_BYTES).optional(),
       expect: PLAIN.regex(/^[^\n\r]*$/, 'has to be one line'),
       timeout: duration(1000, MAX_COMMAND_MS).optional(),
+      format: z.enum(['raw', 'qcow2']).optional(),
       arguments: z.array(WORD).max(MAX_WORDS).optional(),
     }).transform((value): BootChoice => ({
       memoryBytes: value.memory ?? BOOT_MEMORY_BYTES,
       expect: value.expect,
       timeoutMs: value.timeout ?? BOOT_TIMEOUT_MS,
+      format: value.format ?? null,
       arguments: value.arguments ?? [],
     })),
   ])

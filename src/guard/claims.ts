@@ -1,9 +1,10 @@
 // Who in the kernel holds a disk: swap, device mapper, RAID, loop devices. Takes places and /proc/swaps; refuses nothing.
 
 import { nodeKey, readText, statOrNull } from '../endpoint/sysfs.js'
+import { shownWord } from '../shell-word.js'
 import { claimsOf, unescapeOctal } from './mounts.js'
 import type { Place } from './stack.js'
-import { shellWord, type Survey } from './survey.js'
+import type { Survey } from './survey.js'
 import type { Use } from './use.js'
 
 /** Swap on the disk, on a part of it, or on a device that stands on it. */
@@ -21,7 +22,7 @@ export async function swapUses(places: readonly Place[], survey: Survey): Promis
     uses.push({
       guard: 'swap',
       what: `${place.says}in use as swap`,
-      hint: `If it is the right disk, run first: swapoff ${shellWord(path)}`,
+      hint: `If it is the right disk, run first: swapoff ${shownWord(path)}`,
       claims: claimsOf(place),
       access: 'writes',
       // the kernel lets nobody write to an active swap device or file, but to a disk that has one in it
@@ -43,7 +44,7 @@ export function holderUses(places: readonly Place[], path: string): Use[] {
       return [{ guard: 'attached', what, hint, claims: 'nothing', access: 'writes', override: 'possible' }]
     }
     if (kind === 'holder' && !what.endsWith(' is ')) {
-      const hint = `See what stands on it: lsblk ${shellWord(path)}; for LVM: vgchange -an GROUP, for RAID: mdadm --stop`
+      const hint = `See what stands on it: lsblk ${shownWord(path)}; for LVM: vgchange -an GROUP, for RAID: mdadm --stop`
       const claims = on === null ? 'nothing' : claimsOf(on)
       return [{ guard: 'held', what, hint, claims, access: 'writes', override: 'possible' }]
     }

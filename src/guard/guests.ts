@@ -5,8 +5,9 @@ import { open } from 'node:fs/promises'
 
 import { absentAsNull, nodeKey, readNames, readText, statOrNull } from '../endpoint/sysfs.js'
 import { printable } from '../printable.js'
+import { shownWord } from '../shell-word.js'
 import type { Place } from './stack.js'
-import { shellWord, type Survey } from './survey.js'
+import type { Survey } from './survey.js'
 import type { Use } from './use.js'
 
 /** Live XML of a guest with many disks has some 100 KiB; more is not read. */
@@ -64,7 +65,7 @@ async function libvirtUses(places: readonly Place[], survey: Survey): Promise<Us
       if (domain.pid !== null && (await readText(`${proc}/${domain.pid}/stat`)) === null) continue
       const place = await placeAmong(domain.paths, places)
       if (place !== null)
-        uses.push(guestUse(place, 'libvirt', domain.name, `virsh shutdown ${shellWord(domain.name)}`))
+        uses.push(guestUse(place, 'libvirt', domain.name, `virsh shutdown ${shownWord(domain.name)}`))
     }
   }
   return uses
@@ -94,7 +95,7 @@ async function xenUses(places: readonly Place[], survey: Survey): Promise<Use[]>
     if (place === undefined) continue
     const guest = (await xenName(domain, survey)) ?? domain
     const isReader = (await readText(`${directory}/${name}/mode`))?.startsWith('r') === true
-    const use = guestUse(place, 'Xen', guest, `xl shutdown ${shellWord(guest)}`)
+    const use = guestUse(place, 'Xen', guest, `xl shutdown ${shownWord(guest)}`)
     uses.push(isReader ? { ...use, access: 'reads' } : use)
   }
   return uses

@@ -3,8 +3,9 @@
 
 import { nodeKey, readNames, statOrNull } from '../endpoint/sysfs.js'
 import { printable } from '../printable.js'
+import { shownWord } from '../shell-word.js'
 import type { Place } from './stack.js'
-import { type MountTable, shellWord, type Survey } from './survey.js'
+import type { MountTable, Survey } from './survey.js'
 import type { Use } from './use.js'
 
 /** One row of mountinfo (proc_pid_mountinfo(5)). `isReadOnly`: of the file system, not of this one mount of it. */
@@ -62,7 +63,7 @@ function useOf(place: Place, { mountPoint, isReadOnly }: Mount, { pid }: MountTa
   const where = printable(mountPoint)
   const elsewhere = pid === null ? '' : ` in another mount namespace (that of pid ${pid})`
   const umount =
-    pid === null ? `umount ${shellWord(mountPoint)}` : `nsenter -t ${pid} -m umount ${shellWord(mountPoint)}`
+    pid === null ? `umount ${shownWord(mountPoint)}` : `nsenter -t ${pid} -m umount ${shownWord(mountPoint)}`
   return {
     guard: 'mounted',
     what: `${place.says}mounted on ${where}${elsewhere}`,

@@ -6,7 +6,6 @@ import { setImmediate } from 'node:timers/promises'
 
 import { nodeKey, readNames, readText, statOrNull } from '../endpoint/sysfs.js'
 import type { NativeCore } from '../native.js'
-import { printable } from '../printable.js'
 
 /** Where to look: tests have trees of their own. */
 export type Roots = Readonly<{ proc: string; sys: string; run: string }>
@@ -142,12 +141,6 @@ async function coreSlice(native: NativeCore, slice: number, rowCount: number): P
     const [pid = 0, fd = 0, isBlock = 0, dev = 0, ino = 0] = rows.subarray(row * ROW_NUMBERS)
     return { pid, fd: String(fd), isBlock: isBlock === 1, dev, ino }
   })
-}
-
-/** A word for a shell, of text that others wrote: what is typed after reading a hint must do nothing else. */
-export function shellWord(text: string): string {
-  const shown = printable(text)
-  return /^[\w@%+=:,./-]+$/.test(shown) ? shown : `'${shown.replaceAll("'", `'\\''`)}'`
 }
 
 /** Processes end, and others' are not ours to look into: what cannot be read is not there. */

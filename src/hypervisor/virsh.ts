@@ -7,6 +7,7 @@ import { SyncError } from '../errors.js'
 import type { Argv } from '../exec.js'
 import type { Host, ProgramResult } from '../host/host.js'
 import { printable } from '../printable.js'
+import { shellWord } from '../shell-word.js'
 
 /** A daemon that takes longer for a question hangs. */
 export const ASK_TIMEOUT_MS = 30_000
@@ -31,9 +32,7 @@ export function virshArgv(uri: string, words: VirshWords): Argv {
 
 /** Words of one command in the syntax of virsh's own parser, which knows quotes as a shell does. */
 export function virshLine(words: VirshWords): string {
-  return words
-    .map((word) => (/^[\w.:/=@%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`))
-    .join(' ')
+  return words.map(shellWord).join(' ')
 }
 
 export class Virsh {

@@ -3,7 +3,7 @@
 
 import { posix } from 'node:path'
 
-import type { BootChoice } from '../config/config.js'
+import type { BootChoice, DiskFormat } from '../config/config.js'
 import { SyncError } from '../errors.js'
 import type { Host } from '../host/host.js'
 import { printable } from '../printable.js'
@@ -71,10 +71,13 @@ const PROCESSORS: readonly (readonly string[])[] = [
   ['-machine', 'accel=tcg', '-cpu', 'max'],
 ]
 
+/** `format` is what a person said of it: qemu is to take nothing from the disk that a guest could have written there. */
+export type BootDisk = Readonly<{ path: string; format: DiskFormat }>
+
 export type BootRequest = Readonly<{
   host: Host
   /** In the order in which the guest has them. */
-  disks: readonly string[]
+  disks: readonly BootDisk[]
   boot: BootChoice
   /** Absolute; for the console and what the guest writes. Made and removed. */
   workDirectory: string
@@ -163,7 +166,7 @@ function bootedOr({ host, boot, disks }: BootRequest, ran: Ran, durationMs: numb
         ? 'Its console showed nothing'
         : `Its console ended with:\n${tail.map((line) => `  ${line}`).join('\n')}`),
     {
-      operand: disks[0] ?? host.name,
+      operand: disks[0]?.path ?? host.name,
       hint:
         tail.length === 0
           ? 'Has the guest a console on its first serial port (console=ttyS0)? Firmware and further words for qemu go into boot.arguments.'
@@ -173,7 +176,7 @@ function bootedOr({ host, boot, disks }: BootRequest, ran: Ran, durationMs: numb
 }
 
 /** What the machine has besides; the configuration's own words come last, and may say it again. */
-function qemuWords(disks: readonly string[], { memoryBytes, arguments: more }: BootChoice): string[] {
+function qemuWords(disks: readonly BootDisk[], { memoryBytes, arguments: more }: BootChoice): string[] {
   return [
     '-m',
     `${Math.ceil(memoryBytes / (1 << 20))}M`,
@@ -185,9 +188,9 @@ function qemuWords(disks: readonly string[], { memoryBytes, arguments: more }: B
     'none',
     '-no-reboot',
     // what is written goes to a file that has no name any more when the guest starts: it is gone with qemu
-    ...disks.flatMap((path) => [
+    ...disks.flatMap(({ path, format }) => [
       '-drive',
-      `file=${path.replaceAll(',', ',,')},format=raw,if=virtio,media=disk,snapshot=on`,
+      `file=${path.replaceAll(',', ',,')},format=${format},if=virtio,media=disk,snapshot=on`,
     ]),
     ...more,
   ]

@@ -70,17 +70,17 @@ async function retargeted(
   text: string,
   disks: readonly ReplicaDisk[],
 ): Promise<Readonly<{ text: string; left: readonly string[] }>> {
-  const byPath = new Map(disks.map((disk) => [canonical(disk.sourcePath), disk.path]))
+  const byPath = new Map(disks.map((disk) => [diskName(disk.sourcePath), disk.path]))
   const changes = new Map<string, Readonly<{ kind: 'file' | 'block'; path: string }>>()
   const left: string[] = []
   for (const disk of devicesOf(parseDomain(text), 'disk')) {
     const target = attributeOf(descend(disk, 'target'), 'dev') ?? ''
-    const source = pathOf(descend(disk, 'source'))
-    const path = source === null ? undefined : byPath.get(canonical(source))
+    const source = diskPath(descend(disk, 'source'))
+    const path = source === null ? undefined : byPath.get(diskName(source))
     if (path !== undefined) {
       const facts = await host.look(path)
       changes.set(target, { kind: facts?.kind === 'block' ? 'block' : 'file', path })
-      byPath.delete(canonical(source ?? ''))
+      byPath.delete(diskName(source ?? ''))
     } else if (source !== null || attributeOf(disk, 'device') === 'disk') {
       left.push(
         `${printable(target)} (${printable(source ?? 'no path')}) is not in the replica, and stays as it was`,
@@ -91,12 +91,13 @@ async function retargeted(
   return { text: retargetDomain(text, { disks: changes, networks: new Map(), files: new Map() }), left }
 }
 
-function pathOf(source: Parameters<typeof attributeOf>[0]): string | null {
+/** The path in a disk's `<source>`; null where there is none. */
+export function diskPath(source: Parameters<typeof attributeOf>[0]): string | null {
   return PATH_ATTRIBUTES.map((name) => attributeOf(source, name)).find((path) => path !== null) ?? null
 }
 
-/** A volume of LVM has two names: /dev/GROUP/VOLUME, and /dev/mapper/GROUP-VOLUME, with dashes of its own doubled. */
-function canonical(path: string): string {
+/** A volume of LVM has two names: /dev/GROUP/VOLUME, and /dev/mapper/GROUP-VOLUME, with dashes of its own doubled. One for both. */
+export function diskName(path: string): string {
   const plain = posix.normalize(path)
   const [, group, volume] = /^\/dev\/mapper\/((?:[^-/]|--)+)-((?:[^-/]|--)+)$/.exec(plain) ?? []
   if (group === undefined || volume === undefined) return plain

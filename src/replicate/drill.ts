@@ -9,6 +9,7 @@ import type { Host } from '../host/host.js'
 import { printable } from '../printable.js'
 import { isReadOnly } from './access.js'
 import { bootReplica, type Booted } from './boot.js'
+import { bootDisks } from './disk-formats.js'
 import type { JobState } from './job-state.js'
 import { rootFits } from './proof.js'
 import type { Generation, ReplicaRecord } from './record.js'
@@ -47,7 +48,7 @@ export type Drilled = Readonly<{
 /**
  * Holds the replica's lock: an attempt that is due meanwhile meets replicate/busy, and comes later. Rejects with
  * replicate/drill where a disk is not what the record says, or the guest does not come up; with replicate/refused for a
- * promoted replica and before the first generation.
+ * promoted replica, before the first generation, and for a disk that nobody says how to start from.
  */
 export async function drill(request: DrillRequest): Promise<Drilled> {
   const { host, boot, signal, clockMs, onWarning } = request
@@ -64,6 +65,8 @@ export async function drill(request: DrillRequest): Promise<Drilled> {
   // an attempt that was killed left them writable; that is no news
   if (found.state === 'good') await sayWritable(host, found, onWarning)
   const { record, newest } = await madeWhole(request, found, 'read-only', 'nothing was proved')
+  // what cannot be started is known before hours of reading
+  const guestDisks = boot === null ? [] : await bootDisks(host, record, boot.format, onWarning)
   for (const [index, { path }] of record.disks.entries()) {
     signal.throwIfAborted()
     await prove(host, record, newest, path, index)
@@ -75,7 +78,7 @@ export async function drill(request: DrillRequest): Promise<Drilled> {
       : await bootReplica(
           {
             host,
-            disks: record.disks.map(({ path }) => path),
+            disks: guestDisks,
             boot,
             workDirectory: posix.join(await replicaDirectory(host, id), 'boot'),
           },

@@ -1,7 +1,16 @@
 // What was read of a job's files, every field checked: who rests on it need not look again. Throws RecordError.
 
-import { RecordError } from '../state/record.js'
-import { countOf, listOf, nullOr, objectOf, oneOf, orNull, textOf, timeOf } from './fields.js'
+import {
+  countOf,
+  listOf,
+  nullOr,
+  objectOf,
+  oneOf,
+  orNull,
+  RecordError,
+  textOf,
+  timeOf,
+} from '../state/fields.js'
 import { JOB_STATE_VERSION, type AttemptRecord, type FailureRecord, type JobState } from './job-state.js'
 
 /** An attempt warns of a few things; more are a mistake. */

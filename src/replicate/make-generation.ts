@@ -1,6 +1,8 @@
 // The way of one attempt through its phases: connect, recover, snapshot, copy, commit, clean, keep. It may be killed between any two
 // calls: the record of the replica says before each change of the disks what leads back. Refuses a replica that is not this job's.
 
+import { realpath } from 'node:fs/promises'
+
 import type { Job } from '../config/config.js'
 import { type SyncError, toSyncError } from '../errors.js'
 import type { Host } from '../host/host.js'
@@ -16,7 +18,7 @@ import { leadBack, lookAtSteps, saveState } from './lead-back.js'
 import { factsOf, ownReplica } from './own-replica.js'
 import type { Places } from './places.js'
 import type { Generation, ReplicaRecord } from './record.js'
-import { readReplica } from './replica-file.js'
+import { readReplica, snapshotOwner } from './replica-file.js'
 import { generationDisks, transfer, type Transferred } from './transfer.js'
 
 /** Who is told how far it is. */
@@ -94,8 +96,9 @@ class Making {
     const record = await this.#recover(found)
     this.#mayGoOn()
     tell.phase('snapshot')
-    const next = await this.#withCut(async (cut, takenAt, definition) => {
-      const { record: writing, transferred } = await this.#copy(record, cut)
+    const cutRequest = await this.#cutRequest()
+    const next = await this.#withCut(cutRequest, async (cut, takenAt, definition) => {
+      const { record: writing, transferred } = await this.#copy(record, cutRequest, cut)
       tell.phase('commit')
       return await this.#commit(writing, transferred, cut, takenAt, definition)
     })
@@ -131,18 +134,27 @@ class Making {
     return isUnclean ? await keepWanted(host, record, this.#job.keep, true, nowMs, this.#warn) : record
   }
 
+  async #cutRequest(): Promise<CutRequest> {
+    const { places, attempt } = this.#request
+    // one of the two is the controller's, which is this host
+    const { machineId } = await (this.#source.kind === 'local' ? this.#source : this.#destination).facts()
+    return {
+      disks: places.pairs.map(({ source }) => source.path),
+      job: this.#job.name,
+      // it may be typed in two ways
+      owner: snapshotOwner(machineId, await realpath(this.#context.stateDir)),
+      attempt,
+    }
+  }
+
   /** Cuts the source, and removes the snapshot whatever becomes of what is done with it. */
   async #withCut<T>(
+    cutRequest: CutRequest,
     act: (cut: Cut, takenAt: string, definition: Definition | null) => Promise<T>,
   ): Promise<T> {
     const context = this.#context
     const request = this.#request
     const { snapshots } = context
-    const cutRequest: CutRequest = {
-      disks: request.places.pairs.map(({ source }) => source.path),
-      job: this.#job.name,
-      attempt: request.attempt,
-    }
     const orphans = await snapshots.removeOrphans(this.#source, cutRequest)
     if (orphans.length > 0)
       this.#warn(`removed what an attempt before left on ${this.#source.name}: ${orphans.join(', ')}`)
@@ -175,6 +187,7 @@ class Making {
   /** From the first change of the disks to all of them written, flushed and read-only again. */
   async #copy(
     found: ReplicaRecord,
+    cutRequest: CutRequest,
     cut: Cut,
   ): Promise<Readonly<{ record: ReplicaRecord; transferred: Transferred }>> {
     const { tell, places, attempt, lockWaitMs } = this.#request
@@ -194,11 +207,6 @@ class Making {
         (sentBytes, wireBytes) => tell.sent(sentBytes, wireBytes),
         this.#warn,
       )
-      const cutRequest = {
-        disks: places.pairs.map(({ source }) => source.path),
-        job: this.#job.name,
-        attempt,
-      }
       await snapshots.check(this.#source, cutRequest, cut)
       for (const { path } of record.disks) await setReadOnly(host, path)
       return { record, transferred }

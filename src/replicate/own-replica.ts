@@ -32,7 +32,7 @@ export async function ownReplica(
   const from = {
     hostName: source.hostName,
     machineId: source.machineId,
-    address: addressOf(places, destination),
+    ...whereToAsk(job, places, destination),
   }
   if (known === null) {
     tell.newest(null, false)
@@ -90,8 +90,13 @@ export function factsOf(generation: Generation | null): JobState['newest'] {
 }
 
 /** What the destination's host can ask whether the source is alive. */
-function addressOf({ sourceSide }: Places, destination: HostFacts): string | null {
-  return sourceSide.kind === 'remote' ? sourceSide.host : destination.clientAddress
+function whereToAsk(
+  { options }: Job,
+  { sourceSide }: Places,
+  { clientAddress }: HostFacts,
+): Pick<ReplicaRecord['source'], 'address' | 'port'> {
+  if (sourceSide.kind === 'local') return { address: clientAddress, port: null }
+  return { address: sourceSide.host, port: sourceSide.port ?? options.transport.port }
 }
 
 function promoted(job: Job, host: Host, { id, changedAt }: ReplicaRecord): SyncError {

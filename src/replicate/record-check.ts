@@ -1,7 +1,17 @@
 // What was read as the record of a replica, every field checked: who rests on it need not look again. Throws RecordError.
 
-import { RecordError } from '../state/record.js'
-import { countOf, type Fields, listOf, nullOr, objectOf, oneOf, orNull, textOf, timeOf } from './fields.js'
+import {
+  countOf,
+  type Fields,
+  listOf,
+  nullOr,
+  objectOf,
+  oneOf,
+  orNull,
+  RecordError,
+  textOf,
+  timeOf,
+} from '../state/fields.js'
 import {
   REPLICA_RECORD_VERSION,
   type Generation,
@@ -17,6 +27,7 @@ const MAX_GENERATIONS = 10_000
 const MAX_GROUPS = 40_000
 /** One every second would take a hundred years and more. */
 const MAX_NUMBER = 2 ** 32
+const MAX_PORT = 65_535
 const MACHINE_ID = /^[0-9a-f]{32}$/
 const GROUP = /^[0-9a-f]{32}$/
 const ABSOLUTE = /^\/[^\0]*$/s
@@ -43,6 +54,7 @@ export function checkedReplica(value: unknown, id: string): ReplicaRecord {
       hostName: textOf(source, 'hostName'),
       machineId: textOf(source, 'machineId', MACHINE_ID),
       address: orNull(source, 'address', textOf),
+      port: orNull(source, 'port', portOf),
     },
     state: oneOf(fields, 'state', ['empty', 'good', 'writing', 'back', 'promoted']),
     base: oneOf(fields, 'base', ['generation', 'nothing', 'old-source']),
@@ -69,6 +81,10 @@ export function checkedReplica(value: unknown, id: string): ReplicaRecord {
   }
   checkTogether(record)
   return record
+}
+
+function portOf(fields: Fields, name: string): number {
+  return countOf(fields, name, MAX_PORT)
 }
 
 function checkTogether({ disks, generations, nextGeneration, state, base }: ReplicaRecord): void {

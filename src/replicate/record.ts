@@ -77,8 +77,11 @@ export type ReplicaRecord = Readonly<{
   job: string
   /** Whose configuration it is. */
   controller: Readonly<{ hostName: string; machineId: string }>
-  /** Where the data comes from; `address` is what this host could ask whether it is alive (from SSH_CONNECTION), or null. */
-  source: Readonly<{ hostName: string; machineId: string; address: string | null }>
+  /**
+   * Where the data comes from; `address` is what this host could ask whether it is alive (from SSH_CONNECTION), or null. `port` is
+   * that of its ssh, where attempts connect to it and another than the usual one was named.
+   */
+  source: Readonly<{ hostName: string; machineId: string; address: string | null; port: number | null }>
   state: ReplicaState
   base: ReplicaBase
   /** Of the attempt that writes or wrote last; null before the first. */

@@ -1,16 +1,19 @@
 // The record of a replica on its own host: STATE/replica/ID/replica.json, read with every field checked, replaced whole or not at all.
 // Refuses a record that is damaged or of another version: a disk may hang on it.
 
+import { createHash } from 'node:crypto'
 import { posix } from 'node:path'
 
 import { SyncError } from '../errors.js'
 import { MAX_INPUT_BYTES, type Host } from '../host/host.js'
-import { RecordError } from '../state/record.js'
+import { RecordError } from '../state/fields.js'
 import { checkedReplica } from './record-check.js'
 import type { ReplicaRecord } from './record.js'
 
 /** What a machine is called by in the id of a replica. */
 const MACHINE_DIGITS = 8
+/** Two owners that are one by chance would have to have a job of one name and disks side by side, too. */
+const OWNER_DIGITS = 8
 const ID = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$/
 const RECORD_MODE = 0o600
 const LIST_TIMEOUT_MS = 30_000
@@ -18,6 +21,14 @@ const LIST_TIMEOUT_MS = 30_000
 /** Of the job of the machine that its configuration is on. A reversed one is on another host, and may not be the same one here. */
 export function replicaId(job: string, machineId: string, direction: 'forward' | 'reversed'): string {
   return `${job}.${machineId.slice(0, MACHINE_DIGITS)}${direction === 'reversed' ? '.reversed' : ''}`
+}
+
+/**
+ * Whose the snapshots of a job are, 8 hex digits: of the controller's machine, as replicas are called by it, and of its state
+ * directory (absolute, symbolic links resolved), where the locks of its jobs are.
+ */
+export function snapshotOwner(machineId: string, stateDir: string): string {
+  return createHash('sha256').update(`${machineId}\0${stateDir}`).digest('hex').slice(0, OWNER_DIGITS)
 }
 
 /** What an attempt, and whoever else uses a replica, takes on its host (Host.takeLock). */

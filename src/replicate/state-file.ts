@@ -13,7 +13,7 @@ import { openStateDirectory, stateUnusable, subdirectory } from '../state/direct
 import { isRunning, ownProcess } from '../state/process.js'
 import { checkedAttempt, checkedState } from './job-state-check.js'
 import { JOB_STATE_VERSION, type AttemptRecord, type JobState } from './job-state.js'
-import { RecordError } from '../state/record.js'
+import { RecordError } from '../state/fields.js'
 
 /** Of history.jsonl: a week of attempts every ten minutes. It is made so short again when it has twice as many. */
 export const MAX_HISTORY_LINES = 1000

@@ -37,6 +37,8 @@ export async function transfer(
   const pairs = places.pairs.map(({ source, destination }, index) => ({
     source: readAs(source, cut.disks[index]?.path ?? source.path),
     destination,
+    // a person typed `reverse`, and read then what is overwritten
+    ...(record.base === 'old-source' ? { turned: 'on-purpose' as const } : {}),
   }))
   const totals = new Totals(pairs.length, (sum) =>
     context.hooks.onEvent({ event: 'progress', job: job.name, ...sum }),
@@ -101,13 +103,7 @@ function optionsOf(
     create: base === 'nothing' ? 'if-missing' : 'never',
     undo:
       base === 'nothing' ? null : { directory: limits.directory, maxBytes: limits.maxBytes, keep: 'chain' },
-    force: [
-      ...new Set([
-        ...given.force,
-        ...context.force,
-        ...(base === 'old-source' ? ['direction' as const] : []),
-      ]),
-    ],
+    force: [...new Set([...given.force, ...context.force])],
     lockWaitMs: Math.max(given.lockWaitMs, extraWaitMs),
   })
 }

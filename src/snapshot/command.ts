@@ -70,7 +70,7 @@ async function ran(
   argv: Argv,
   { timeoutMs }: SnapshotCommands,
   host: Host,
-  { disks, job, attempt }: CutRequest,
+  { disks, job, owner, attempt }: CutRequest,
   more: Readonly<Record<string, string>>,
 ): Promise<ProgramResult> {
   const separated = disks.find((disk) => disk.includes('\n'))
@@ -82,6 +82,7 @@ async function ran(
     )
   const environment = {
     BLOCKSYNC_JOB: job,
+    BLOCKSYNC_OWNER: owner,
     BLOCKSYNC_ATTEMPT: attempt,
     BLOCKSYNC_DISKS: disks.join('\n'),
     ...more,
@@ -126,6 +127,6 @@ function failed(argv: Argv, host: Host, { disks }: CutRequest, what: string): Er
   return snapshotFailure(
     `${argv[0]} on ${host.name} ${what}`,
     disks[0] ?? '',
-    `Try it there with BLOCKSYNC_JOB, BLOCKSYNC_ATTEMPT and BLOCKSYNC_DISKS set: ${argv.join(' ')}`,
+    `Try it there with BLOCKSYNC_JOB, BLOCKSYNC_OWNER, BLOCKSYNC_ATTEMPT and BLOCKSYNC_DISKS set: ${argv.join(' ')}`,
   )
 }

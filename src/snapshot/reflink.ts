@@ -7,7 +7,7 @@ import { SyncError } from '../errors.js'
 import type { Argv } from '../exec.js'
 import type { FileFacts, Host, ProgramResult } from '../host/host.js'
 import { all, alsoSaying, lastWords, runFor, snapshotFailure } from './failures.js'
-import { isOfJob, jobPrefix, snapshotName } from './names.js'
+import { isOfJob, jobPrefix, type OwnedJob, snapshotName } from './names.js'
 import type { Cut, CutDisk, CutRequest, SnapshotMethod } from './snapshot.js'
 
 /** Dirty data of a file is written out before its blocks are shared: minutes on a slow disk. */
@@ -15,6 +15,14 @@ const CLONE_TIMEOUT_MS = 600_000
 /** One directory, not what is below it. */
 const LIST_TIMEOUT_MS = 60_000
 const ENDING = '.img'
+/**
+ * These hold all who write to a file from before its dirty data is written out until the clone is done (Linux: xfs_file_remap_range in
+ * fs/xfs/xfs_file.c, btrfs_remap_file_range in fs/btrfs/reflink.c): what was written when the clone was done is in it. With many
+ * extents that takes seconds.
+ */
+const HOLDS_WRITERS = new Set(['xfs', 'btrfs'])
+/** Between the kernel's letting the writers go and our hearing of it, a busy host's scheduler included. */
+const LET_GO_MS = 100
 /** Nobody but this user reads it: the original may be closed to others by the directory it is in. */
 const MODE = 0o600
 
@@ -28,10 +36,19 @@ async function cut(host: Host, request: CutRequest): Promise<Cut> {
   const disks = files.map(({ original, realPath }, index): CutDisk => {
     return { original, path: join(dirname(realPath), `.${snapshotName(request, index)}${ENDING}`) }
   })
-  const takenAtMs = (await host.facts()).nowMs
+  const asked = performance.now()
+  const { nowMs } = await host.facts()
   const begun = performance.now()
+  /** From `begun` until the first of them was done, and held what was written until then. */
+  let heldMs = 0
   try {
-    for (const [index, disk] of disks.entries()) await clone(host, files[index]?.realPath ?? '', disk)
+    for (const [index, disk] of disks.entries()) {
+      const { isHeld } = await clone(host, files[index]?.realPath ?? '', disk)
+      // the answer to the question took one round over the line, as that to the program did
+      const roundMs = begun - asked
+      if (index === 0 && isHeld)
+        heldMs = Math.max(0, Math.floor(performance.now() - begun - roundMs - LET_GO_MS))
+    }
   } catch (error) {
     await all(
       disks.map(
@@ -44,29 +61,30 @@ async function cut(host: Host, request: CutRequest): Promise<Cut> {
     })
     throw error
   }
-  const spreadMs = disks.length === 1 ? 0 : Math.ceil(performance.now() - begun)
+  const spreadMs = disks.length === 1 ? 0 : Math.ceil(performance.now() - begun - heldMs)
   const kind = disks.length === 1 ? 'one-instant' : 'near'
-  return { kind, takenAtMs, spreadMs, quiesced: 'no', disks, warnings: [] }
+  return { kind, takenAtMs: nowMs + heldMs, spreadMs, quiesced: 'no', disks, warnings: [] }
 }
 
-async function remove(host: Host, { job }: CutRequest, { disks }: Cut): Promise<void> {
+async function remove(host: Host, request: CutRequest, { disks }: Cut): Promise<void> {
   await all(
     disks.map(({ path }) => async () => {
       // Nothing is removed by a path alone: it might be the disk's.
-      if (!isClone(path, job)) throw new TypeError(`${path} is no snapshot of the job ${job}`)
+      if (!isClone(path, request)) throw new TypeError(`${path} is no snapshot of the job ${request.job}`)
       await removeFile(host, path)
     }),
   )
 }
 
-async function removeOrphans(host: Host, { disks, job }: CutRequest): Promise<readonly string[]> {
+async function removeOrphans(host: Host, request: CutRequest): Promise<readonly string[]> {
+  const { disks } = request
   const files = await Promise.all(disks.map((disk) => host.look(disk)))
   // A disk that is not there now has no directory that we know of but the one that was typed.
   const directories = new Set(disks.map((disk, index) => dirname(files[index]?.realPath ?? disk)))
   const found: string[] = []
   for (const directory of directories) {
-    const names = await namesIn(host, directory, job)
-    found.push(...names.map((name) => join(directory, name)).filter((path) => isClone(path, job)))
+    const names = await namesIn(host, directory, request)
+    found.push(...names.map((name) => join(directory, name)).filter((path) => isClone(path, request)))
   }
   await all(found.map((path) => () => removeFile(host, path)))
   return found
@@ -91,12 +109,14 @@ async function imageFile(host: Host, original: string): Promise<Image> {
   return { original, realPath: facts.realPath }
 }
 
-async function clone(host: Host, from: string, { original, path }: CutDisk): Promise<void> {
+async function clone(host: Host, from: string, { original, path }: CutDisk): Promise<{ isHeld: boolean }> {
   await runChecked(original, host, () => host.makeFile(path, 0, MODE))
-  await keepUncopied(host, original, from, path)
+  const { fileSystem } = await host.space(path)
+  if (fileSystem === 'btrfs') await keepUncopied(host, original, from, path)
   const argv: Argv = ['cp', '--reflink=always', '--', from, path]
   const result = await runFor(original, host, { argv, timeoutMs: CLONE_TIMEOUT_MS })
   if (result.exitStatus !== 0) throw await cloneFailure(host, original, from, result)
+  return { isHeld: HOLDS_WRITERS.has(fileSystem) }
 }
 
 /**
@@ -104,7 +124,6 @@ async function clone(host: Host, from: string, { original, path }: CutDisk): Pro
  * or both with it. A new file has what its directory has, which may be another.
  */
 async function keepUncopied(host: Host, original: string, from: string, path: string): Promise<void> {
-  if ((await host.space(path)).fileSystem !== 'btrfs') return
   const attributes = async (file: string): Promise<boolean | null> => {
     const argv: Argv = ['lsattr', '-d', '--', file]
     const { exitStatus, stdout } = await runFor(original, host, { argv, timeoutMs: LIST_TIMEOUT_MS })
@@ -153,8 +172,8 @@ async function cloneFailure(
   )
 }
 
-async function namesIn(host: Host, directory: string, job: string): Promise<readonly string[]> {
-  const pattern = `.${jobPrefix(job)}*${ENDING}`
+async function namesIn(host: Host, directory: string, of: OwnedJob): Promise<readonly string[]> {
+  const pattern = `.${jobPrefix(of)}*${ENDING}`
   const words = ['-mindepth', '1', '-maxdepth', '1', '-name', pattern, '-printf', '%f\\0']
   const argv: Argv = ['find', directory, ...words]
   const result = await runFor(directory, host, { argv, timeoutMs: LIST_TIMEOUT_MS })
@@ -167,9 +186,9 @@ async function namesIn(host: Host, directory: string, job: string): Promise<read
   )
 }
 
-function isClone(path: string, job: string): boolean {
+function isClone(path: string, of: OwnedJob): boolean {
   const name = basename(path)
-  return name.startsWith('.') && name.endsWith(ENDING) && isOfJob(name.slice(1, -ENDING.length), job)
+  return name.startsWith('.') && name.endsWith(ENDING) && isOfJob(name.slice(1, -ENDING.length), of)
 }
 
 async function removeFile(host: Host, path: string): Promise<void> {

@@ -17,7 +17,10 @@ export type CutDisk = Readonly<{ original: string; path: string }>
 
 export type Cut = Readonly<{
   kind: CutKind
-  /** Wall clock of the source host, ms since 1970, right before the first of them was cut. */
+  /**
+   * Wall clock of the source host, ms since 1970: all that was written to them until then is in the cut. Right before the first of
+   * them was cut, or later where it is known that nobody could write meanwhile.
+   */
   takenAtMs: number
   spreadMs: number
   /** Whether a file system or program inside was told to be quiet while it was cut. */
@@ -33,6 +36,8 @@ export type CutRequest = Readonly<{
   disks: readonly string[]
   /** Of the job: part of the names, [A-Za-z0-9._-]. */
   job: string
+  /** Whose job it is, 8 hex digits (snapshotOwner of replicate/replica-file.ts): part of the names, so that jobs of one name do not take each other's for orphans. */
+  owner: string
   /** Of the attempt: part of the names, so that two never meet. */
   attempt: string
 }>
@@ -52,8 +57,8 @@ export interface SnapshotMethod {
    */
   check(host: Host, request: CutRequest, cut: Cut): Promise<void>
   /**
-   * Removes every snapshot of this job's disks that has our name and that of the job, whoever made it (only while the job's
-   * lock is held); resolves with their names.
+   * Removes every snapshot of this job's disks that has our name, that of the job and its owner, whichever attempt made it (only
+   * while the job's lock is held); resolves with their names.
    */
   removeOrphans(host: Host, request: CutRequest): Promise<readonly string[]>
 }

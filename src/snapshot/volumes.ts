@@ -131,7 +131,7 @@ export class VolumeSnapshots implements SnapshotMethod {
 
   async remove(host: Host, request: CutRequest, { disks }: Cut): Promise<void> {
     const names = disks.map(({ path }) => path.replace(/^\/dev\//, ''))
-    const other = names.find((name) => !isOfJob(name.split('/')[1] ?? '', request.job))
+    const other = names.find((name) => !isOfJob(name.split('/')[1] ?? '', request))
     // nothing is removed by a path alone: it might be the disk's
     if (other !== undefined) throw new TypeError(`${other} is no snapshot of the job ${request.job}`)
     await removeAll(host, request, names)
@@ -145,7 +145,7 @@ export class VolumeSnapshots implements SnapshotMethod {
       if (origin !== null) origins.add(nameOf(origin))
     }
     const orphans = volumes
-      .filter(({ name, group, origin }) => isOfJob(name, request.job) && origins.has(`${group}/${origin}`))
+      .filter(({ name, group, origin }) => isOfJob(name, request) && origins.has(`${group}/${origin}`))
       .map(nameOf)
     await all(orphans.map((name) => () => removeVolume(host, request, name)))
     return orphans
@@ -223,12 +223,15 @@ async function removeVolume(host: Host, { disks, job }: CutRequest, name: string
 }
 
 async function freeBytesOf(host: Host, group: string, operand: string): Promise<number | null> {
-  const volumes = await listVolumes(host, { disks: [operand], job: '', attempt: '' })
+  const volumes = await listVolumes(host, { disks: [operand], job: '' })
   return volumes.find((volume) => volume.group === group)?.groupFreeBytes ?? null
 }
 
 /** All visible volumes of a host. Rejects with replicate/snapshot where LVM is not there or cannot tell. */
-export async function listVolumes(host: Host, { disks, job }: CutRequest): Promise<readonly Volume[]> {
+export async function listVolumes(
+  host: Host,
+  { disks, job }: Pick<CutRequest, 'disks' | 'job'>,
+): Promise<readonly Volume[]> {
   const operand = disks[0] ?? job
   const result = await runFor(operand, host, { argv: LVS, timeoutMs: LVM_TIMEOUT_MS })
   if (result.exitStatus === NOT_FOUND)

@@ -9,7 +9,8 @@ import type { StableIdentity } from '../endpoint/endpoint.js'
 import { errnoOf } from '../errors.js'
 import { readSmallFile, removeLeftBehind, setAside, syncDirectory, writeAtomically } from './atomic-file.js'
 import { subdirectory } from './directory.js'
-import { checkedRecord, isPairId, type PairRecord, RECORD_VERSION, RecordError } from './record.js'
+import { RecordError } from './fields.js'
+import { checkedRecord, isPairId, type PairRecord, RECORD_VERSION } from './record.js'
 
 /** Pairs that a disk may be part of; beyond it the one that was used longest ago is forgotten. */
 export const MAX_PAIRS = 64

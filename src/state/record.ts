@@ -3,8 +3,17 @@
 
 import type { AlgorithmName } from '../digest/digester.js'
 import type { Role, Signature, StableIdentity } from '../endpoint/endpoint.js'
-import { printable } from '../printable.js'
-import { isObject } from '../json.js'
+import {
+  countOf,
+  type Fields,
+  listOf,
+  objectOf,
+  oneOf,
+  plainOf,
+  RecordError,
+  textOf,
+  timeOf,
+} from './fields.js'
 
 /** One end of a pair: the disk for ever, and the path by which the last run named it. */
 export type PairEnd = Readonly<{ stable: StableIdentity; path: string }>
@@ -87,18 +96,15 @@ export function isPairId(value: unknown): value is string {
   return typeof value === 'string' && UUID.test(value)
 }
 
-/** What is wrong with a value is the message; who reads a file explains it, who reads a frame refuses the frame. */
-export class RecordError extends Error {}
-
 /** A value that is meant to be a PairRecord, every field checked. Throws RecordError. */
 export function checkedRecord(value: unknown): PairRecord {
-  const fields = object(value, 'record')
+  const fields = objectOf(value, 'record')
   return {
-    pairId: pairId(fields),
+    pairId: uuid(fields, 'pairId'),
     role: oneOf(fields, 'role', ['source', 'destination']),
     disk: checkedEnd(fields['disk']),
     peer: checkedEnd(fields['peer']),
-    generation: count(fields, 'generation', MAX_GENERATION),
+    generation: countOf(fields, 'generation', MAX_GENERATION),
     finished: fields['finished'] === null ? null : checkedFinished(fields['finished']),
     running: fields['running'] === null ? null : checkedRunning(fields['running']),
   }
@@ -106,11 +112,11 @@ export function checkedRecord(value: unknown): PairRecord {
 
 /** Throws RecordError. */
 export function checkedStart(value: unknown): PairStart {
-  const fields = object(value, 'pair')
+  const fields = objectOf(value, 'pair')
   return {
-    pairId: pairId(fields),
+    pairId: uuid(fields, 'pairId'),
     runId: uuid(fields, 'runId'),
-    generation: count(fields, 'generation', MAX_GENERATION),
+    generation: countOf(fields, 'generation', MAX_GENERATION),
     peer: checkedEnd(fields['peer']),
     by: checkedBy(fields['by']),
   }
@@ -118,14 +124,13 @@ export function checkedStart(value: unknown): PairStart {
 
 /** Throws RecordError. */
 export function checkedStable(value: unknown): StableIdentity {
-  const fields = object(value, 'stable')
-  const names = fields['names']
-  if (!Array.isArray(names) || names.length === 0 || names.length > MAX_NAMES)
-    throw new RecordError(`names is not a list of 1 to ${MAX_NAMES}`)
+  const fields = objectOf(value, 'stable')
+  const names = listOf(fields, 'names', MAX_NAMES, (name) => textOf({ name }, 'name', NAME))
+  if (names.length === 0) throw new RecordError('names is empty')
   return {
-    machineId: text(fields, 'machineId', /^[0-9a-f]{32}$/),
-    hostName: plain(fields, 'hostName', MAX_HOST_UNITS),
-    names: names.map((_, index) => text(names as unknown as Fields, String(index), NAME)),
+    machineId: textOf(fields, 'machineId', /^[0-9a-f]{32}$/),
+    hostName: plainOf(fields, 'hostName', MAX_HOST_UNITS),
+    names,
   }
 }
 
@@ -138,88 +143,46 @@ const MAX_VERSION_UNITS = 64
 
 /** Throws RecordError. */
 export function checkedEnd(value: unknown): PairEnd {
-  const fields = object(value, 'end')
-  return { stable: checkedStable(fields['stable']), path: plain(fields, 'path', MAX_PATH_UNITS) }
+  const fields = objectOf(value, 'end')
+  return { stable: checkedStable(fields['stable']), path: plainOf(fields, 'path', MAX_PATH_UNITS) }
 }
 
 function checkedBy(value: unknown): RunBy {
-  const fields = object(value, 'by')
+  const fields = objectOf(value, 'by')
   return {
-    user: plain(fields, 'user', MAX_USER_UNITS),
-    host: plain(fields, 'host', MAX_HOST_UNITS),
-    version: plain(fields, 'version', MAX_VERSION_UNITS),
+    user: plainOf(fields, 'user', MAX_USER_UNITS),
+    host: plainOf(fields, 'host', MAX_HOST_UNITS),
+    version: plainOf(fields, 'version', MAX_VERSION_UNITS),
   }
 }
 
 /** Throws RecordError. */
 export function checkedFinished(value: unknown): FinishedRun {
-  const fields = object(value, 'finished')
+  const fields = objectOf(value, 'finished')
   return {
     runId: uuid(fields, 'runId'),
-    finishedAt: time(fields, 'finishedAt'),
+    finishedAt: timeOf(fields, 'finishedAt'),
     by: checkedBy(fields['by']),
-    lengthBytes: count(fields, 'lengthBytes', Number.MAX_SAFE_INTEGER),
-    root: text(fields, 'root', /^[0-9a-f]{64}$/),
+    lengthBytes: countOf(fields, 'lengthBytes'),
+    root: textOf(fields, 'root', /^[0-9a-f]{64}$/),
     algorithm: oneOf(fields, 'algorithm', ['xxh3-128', 'xxh64x2', 'sha256']),
-    seed: text(fields, 'seed', /^[0-9a-f]{32}$/),
-    blockBytes: count(fields, 'blockBytes', Number.MAX_SAFE_INTEGER),
-    leafBytes: count(fields, 'leafBytes', Number.MAX_SAFE_INTEGER),
+    seed: textOf(fields, 'seed', /^[0-9a-f]{32}$/),
+    blockBytes: countOf(fields, 'blockBytes'),
+    leafBytes: countOf(fields, 'leafBytes'),
   }
 }
 
 function checkedRunning(value: unknown): RunningMark {
-  const fields = object(value, 'running')
+  const fields = objectOf(value, 'running')
   return {
     runId: uuid(fields, 'runId'),
-    since: time(fields, 'since'),
+    since: timeOf(fields, 'since'),
     by: checkedBy(fields['by']),
-    process: plain(fields, 'process', 80),
+    process: plainOf(fields, 'process', 80),
     ...(fields['overtaken'] === true ? { overtaken: true } : {}),
   }
 }
 
-type Fields = Readonly<Record<string, unknown>>
-
-function object(value: unknown, name: string): Fields {
-  if (!isObject(value)) throw new RecordError(`${name} is not an object`)
-  return value
-}
-
-function text(fields: Fields, name: string, form: RegExp): string {
-  const value = fields[name]
-  if (typeof value !== 'string' || !form.test(value)) throw new RecordError(`${name} is not of its form`)
-  return value
-}
-
-/** Text for people: bounded, and harmless on a terminal as it stands. */
-function plain(fields: Fields, name: string, mostUnits: number): string {
-  const value = fields[name]
-  if (typeof value !== 'string' || value.length > mostUnits)
-    throw new RecordError(`${name} is not a text of at most ${mostUnits} characters`)
-  return printable(value)
-}
-
-function pairId(fields: Fields): string {
-  return uuid(fields, 'pairId')
-}
-
 function uuid(fields: Fields, name: string): string {
-  return text(fields, name, UUID)
-}
-
-function time(fields: Fields, name: string): string {
-  return text(fields, name, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/)
-}
-
-function count(fields: Fields, name: string, most: number): number {
-  const value = fields[name]
-  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0 || value > most)
-    throw new RecordError(`${name} is not a count`)
-  return value
-}
-
-function oneOf<const T extends string>(fields: Fields, name: string, values: readonly T[]): T {
-  const found = values.find((value) => value === fields[name])
-  if (found === undefined) throw new RecordError(`${name} is none of ${values.join(', ')}`)
-  return found
+  return textOf(fields, name, UUID)
 }

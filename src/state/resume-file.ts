@@ -10,7 +10,8 @@ import type { StableIdentity } from '../endpoint/endpoint.js'
 import { errnoOf } from '../errors.js'
 import { readPlainFile, removeLeftBehind, setAside, syncDirectory, writeAtomically } from './atomic-file.js'
 import { subdirectory } from './directory.js'
-import { checkedStable, isPairId, RecordError } from './record.js'
+import { countOf, objectOf, oneOf, RecordError, textOf, timeOf } from './fields.js'
+import { checkedStable, isPairId } from './record.js'
 
 /** Sections of a disk of 64 TiB: a file of 32 MiB, written again from time to time. Of larger disks no checkpoint is kept. */
 export const MAX_CHECKPOINT_SECTIONS = 1 << 20
@@ -154,29 +155,25 @@ export function parseCheckpoint(bytes: Buffer): Checkpoint {
 }
 
 function checked(value: unknown, digests: Buffer): Checkpoint {
-  if (typeof value !== 'object' || value === null) throw new RecordError('its header is no object')
-  const fields = value as Fields
-  const { pairId, runId, verified, algorithm } = fields
+  const fields = objectOf(value, 'its header')
+  const { pairId, runId } = fields
   if (!isPairId(pairId) || !isPairId(runId)) throw new RecordError('its ids are none')
-  if (verified !== 'none' && verified !== 'written') throw new RecordError('verified is not of its form')
-  if (algorithm !== 'xxh3-128' && algorithm !== 'xxh64x2' && algorithm !== 'sha256')
-    throw new RecordError('algorithm is none')
   const done = doneRuns(fields['done'])
   if (sectionCount(done) * SECTION_DIGEST_BYTES !== digests.length)
     throw new RecordError('it has not one digest for each section')
   return {
     pairId,
     runId,
-    savedAt: text(fields, 'savedAt', /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/),
+    savedAt: timeOf(fields, 'savedAt'),
     source: endOf(fields['source']),
     destination: endOf(fields['destination']),
-    lengthBytes: count(fields, 'lengthBytes'),
-    destinationBytes: count(fields, 'destinationBytes'),
-    algorithm,
-    seed: text(fields, 'seed', /^[0-9a-f]{32}$/),
-    blockBytes: count(fields, 'blockBytes'),
-    leafBytes: count(fields, 'leafBytes'),
-    verified,
+    lengthBytes: countOf(fields, 'lengthBytes'),
+    destinationBytes: countOf(fields, 'destinationBytes'),
+    algorithm: oneOf(fields, 'algorithm', ['xxh3-128', 'xxh64x2', 'sha256']),
+    seed: textOf(fields, 'seed', /^[0-9a-f]{32}$/),
+    blockBytes: countOf(fields, 'blockBytes'),
+    leafBytes: countOf(fields, 'leafBytes'),
+    verified: oneOf(fields, 'verified', ['none', 'written']),
     done,
     digests,
   }
@@ -186,8 +183,6 @@ function checked(value: unknown, digests: Buffer): Checkpoint {
 export function sectionCount(runs: readonly SectionRun[]): number {
   return runs.reduce((sum, [from, end]) => sum + end - from, 0)
 }
-
-type Fields = Readonly<Record<string, unknown>>
 
 function doneRuns(value: unknown): SectionRun[] {
   if (!Array.isArray(value) || value.length > MAX_DONE_RUNS) throw new RecordError('done is no short list')
@@ -205,24 +200,10 @@ function doneRuns(value: unknown): SectionRun[] {
 }
 
 function endOf(value: unknown): CheckpointEnd {
-  if (typeof value !== 'object' || value === null) throw new RecordError('an end is no object')
-  const { stable, stamp } = value as Fields
+  const { stable, stamp } = objectOf(value, 'an end')
   if (stamp !== null && (typeof stamp !== 'string' || stamp.length > MAX_STAMP_UNITS))
     throw new RecordError('a stamp is no short text')
   return { stable: checkedStable(stable), stamp }
-}
-
-function text(fields: Fields, name: string, form: RegExp): string {
-  const value = fields[name]
-  if (typeof value !== 'string' || !form.test(value)) throw new RecordError(`${name} is not of its form`)
-  return value
-}
-
-function count(fields: Fields, name: string): number {
-  const value = fields[name]
-  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0)
-    throw new RecordError(`${name} is not a count`)
-  return value
 }
 
 function pathOf(state: string, pairId: string): string {

@@ -24,7 +24,7 @@ import type { SyncOptions } from '../options.js'
 import type { KnownDisk, PairEnd, PairStart, RunBy } from '../state/record.js'
 import { ownRunBy } from '../state/state.js'
 import type { OpenPair } from './disk-pass.js'
-import type { RunHooks } from './report.js'
+import type { DiskPair, RunHooks } from './report.js'
 import type { Session } from './session.js'
 
 /** The pair of one disk of the run: its id, its history, and both ends as records name them. */
@@ -64,7 +64,7 @@ export class Pairing {
       if (this.#options.mode === 'verify') continue
       for (const note of history.notes) this.#hooks.onWarning?.(note)
       if (isCreated(open, this.#push)) continue
-      this.#checkDirection(source, destination, history)
+      this.#checkDirection(open.pair, source, destination, history)
       if (history.pairId !== null) continue
       const content = foreignContent(source.known.content, destination.known.content)
       if (content.length > 0)
@@ -146,10 +146,11 @@ export class Pairing {
     return history
   }
 
-  #checkDirection(source: PairSide, destination: PairSide, history: PairHistory): void {
+  #checkDirection({ turned }: DiskPair, source: PairSide, destination: PairSide, history: PairHistory): void {
     const { last } = history
     const refusal = directionRefusal(source, destination, history)
     if (refusal !== null) {
+      if (turned === 'on-purpose') return
       if (!this.#isForced('direction')) this.#refuse(refusal)
       else this.#hooks.onWarning?.(`${withoutEnd(refusal)}; --force-direction: it is reversed`)
     } else if (last?.state === 'unfinished') {

@@ -19,7 +19,15 @@ export type Operand = Readonly<{
   standsFor?: string
 }>
 
-export type DiskPair = Readonly<{ source: Operand; destination: Operand }>
+export type DiskPair = Readonly<{
+  source: Operand
+  destination: Operand
+  /**
+   * `on-purpose`: the caller has turned the pair round, and a person agreed to that: what records say of its direction is neither
+   * refused nor told, and no other guard is affected. Absent: a pair that is the wrong way round is refused (guard/direction).
+   */
+  turned?: 'on-purpose'
+}>
 
 /** Fates of blocks. They add up to totalBlocks when a disk is done. */
 export type BlockCounts = {

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 import { errnoOf } from '../errors.js'
+import { SOCKET_NAME } from './abandoned.js'
 import { bondSocketPath, type Forward } from './transport.js'
 
 export type OpenForward = Forward & Readonly<{ words: readonly string[]; remove: () => void }>
@@ -17,21 +18,21 @@ const LITERAL_PATH = /^[A-Za-z0-9_@+=,./-]+$/
 const MAX_SOCKET_PATH_BYTES = 90
 
 /**
- * Makes the directory and the words. `resolved` is what `ssh -G` printed. Null where there is to be none: with a control
+ * Makes the directory and the words. `resolved` is what `ssh -G` printed, `prefix` is privatePrefix(). Null where there is to be none: with a control
  * path the forward would be added to a connection of the user's, or outlive this one; with ExitOnForwardFailure a
  * forward that fails would end ssh.
  */
-export function openForward(resolved: string | null): OpenForward | null {
+export function openForward(resolved: string | null, prefix: string): OpenForward | null {
   if (resolved === null || !allowsForward(resolved)) return null
   let directory: string
   try {
-    directory = mkdtempSync(join(tmpdir(), 'blocksync-'))
+    directory = mkdtempSync(join(tmpdir(), prefix))
   } catch (error) {
     if (errnoOf(error) === null) throw error
     return null // no room for temporary files: the one stream has to do
   }
   const remove = (): void => rmSync(directory, { recursive: true, force: true })
-  const localPath = join(directory, 'bond')
+  const localPath = join(directory, SOCKET_NAME)
   if (!LITERAL_PATH.test(localPath) || localPath.length > MAX_SOCKET_PATH_BYTES) {
     remove()
     return null

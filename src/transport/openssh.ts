@@ -6,6 +6,7 @@ import { basename } from 'node:path'
 import { SyncError } from '../errors.js'
 import type { Argv } from '../exec.js'
 import type { NativeCore } from '../native.js'
+import { privatePrefix, removeAbandoned } from './abandoned.js'
 import { connectChild } from './child.js'
 import { cipherWords, resolveSsh } from './ciphers.js'
 import { isAboutForward, openForward } from './forward.js'
@@ -21,9 +22,9 @@ export async function connectOpenssh(
 ): Promise<Connection> {
   const plain = sshArgv(far, options)
   const [program, ...words] = plain
-  const resolved = isSsh(program) ? await resolveSsh(plain) : null
+  const [resolved, prefix] = await Promise.all([isSsh(program) ? resolveSsh(plain) : null, privatePrefix()])
   const ciphers = await cipherWords(resolved, options.rsh ?? [])
-  const forward = options.forwarding === 'wanted' ? openForward(resolved) : null
+  const forward = options.forwarding === 'wanted' ? openForward(resolved, prefix) : null
   try {
     const connection = await connectChild({
       argv: [program, ...ciphers, ...(forward?.words ?? []), ...words],
@@ -42,6 +43,8 @@ export async function connectOpenssh(
           : 'Correct the command after -e; its first word must be a program.',
     })
     connection.exit.then(() => forward?.remove()).catch(() => undefined) // an empty private directory stays among the temporary files: nothing to fail a run for
+    // while ssh connects; it rejects for a defect only, which is nothing to fail a run for
+    if (forward !== null) removeAbandoned(Date.now()).catch(() => undefined)
     return connection
   } catch (error) {
     forward?.remove()

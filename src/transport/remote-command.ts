@@ -1,14 +1,8 @@
 // The one line that the login shell of the other host is given. Refuses words that a shell would not take literally.
 
 import { SyncError } from '../errors.js'
+import { isPlainWord } from '../shell-word.js'
 import type { TransportOptions } from './transport.js'
-
-const PLAIN_WORD = /^[A-Za-z0-9_@%+=:,./-]+$/
-
-/** True for a word that every shell takes as it stands. */
-export function isPlainWord(word: string): boolean {
-  return PLAIN_WORD.test(word)
-}
 
 /** `[sudo -n ]<remoteCommand> serve <words>`, or `agent`: `remoteCommand` is the user's own shell text, the words are literal. */
 export function remoteCommandLine(options: TransportOptions): string {

@@ -1,7 +1,7 @@
 // The groups of undo journals of one disk, in directories that count up: found, begun, changed and removed, each step so
 // that a crash leaves the state before or after it. Refuses groups whose manifest is damaged.
 
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 
 import { SyncError } from '../errors.js'
 import type { JournalFiles } from './files.js'
@@ -12,14 +12,6 @@ const GROUP_NAME = /^g(\d{8})$/
 /** Being removed: the name says that nothing in it counts any more. */
 const REMOVED_NAME = /^removed-g\d{8}$/
 const ID_BYTES = 16
-const KEY_HEX_DIGITS = 32
-
-/** The name of a disk's directory below the state directory: of its best stable name. */
-export function diskKey(names: readonly string[]): string {
-  const [best] = names
-  if (best === undefined) throw new RangeError('a disk without a name')
-  return createHash('sha256').update(best).digest('hex').slice(0, KEY_HEX_DIGITS)
-}
 
 /** The groups of a disk, the newest first. `directory` is STATE/undo/KEY. Rejects with undo/broken. */
 export async function listGroups(files: JournalFiles, directory: string): Promise<Group[]> {

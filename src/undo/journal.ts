@@ -1,13 +1,14 @@
 // The undo journal of one disk of a run, on the host of the destination: begun before the first write, continued by the next
 // run where this one does not finish, closed at its end. Refuses to begin where there is no room for it.
 
+import { createHash } from 'node:crypto'
+
 import type { DiskInfo } from '../endpoint/endpoint.js'
 import { SyncError } from '../errors.js'
 import { journalFailure, noRoom } from './failures.js'
 import type { JournalFiles } from './files.js'
 import {
   changeGroup,
-  diskKey,
   journalNames,
   listGroups,
   makeGroup,
@@ -24,6 +25,8 @@ import type { OldContent, Preserver } from './preserver.js'
 
 /** Below it a journal is not begun: room for two records, so that the first windows of a run can be kept. */
 export const LEAST_FREE_BYTES = 32 << 20
+
+const KEY_HEX_DIGITS = 32
 
 export type UndoPlace = Readonly<{
   files: JournalFiles
@@ -62,9 +65,15 @@ export interface DiskUndo extends AsyncDisposable {
   finish(): Promise<string | null>
 }
 
-/** Where the groups of a disk are. */
+/**
+ * Where the groups of a disk are: by its best stable name alone (docs/undo.md). Not by the key of pair records
+ * (state/disk-records.ts), which has the host in it: journals that are there already are to be found.
+ */
 export function undoDirectory(stateDirectory: string, names: readonly string[]): string {
-  return `${stateDirectory}/undo/${diskKey(names)}`
+  const [best] = names
+  if (best === undefined) throw new RangeError('a disk without a name')
+  const key = createHash('sha256').update(best).digest('hex').slice(0, KEY_HEX_DIGITS)
+  return `${stateDirectory}/undo/${key}`
 }
 
 /**

@@ -3,6 +3,7 @@
 
 import type { DiskIdentity, Signature, StableIdentity } from '../endpoint/endpoint.js'
 import { printable } from '../printable.js'
+import { RecordError } from '../state/fields.js'
 import {
   checkedEnd,
   checkedFinished,
@@ -15,7 +16,6 @@ import {
   type PairEnd,
   type PairRecord,
   type PairStart,
-  RecordError,
 } from '../state/record.js'
 import { type Fields, parseObject, text } from './fields.js'
 import { protocolError } from './frame.js'

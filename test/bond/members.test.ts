@@ -14,8 +14,10 @@ import { connectMembers } from '../../src/bond/connect.js'
 import { removeLeftOver } from '../../src/bond/left-over.js'
 import { BondListener } from '../../src/bond/listen.js'
 import { admitMember, hearGreeting, newBondWord } from '../../src/bond/member.js'
+import { privatePrefix } from '../../src/transport/abandoned.js'
 import { allowsForward, isAboutForward, openForward } from '../../src/transport/forward.js'
 import { bondSocketPath } from '../../src/transport/transport.js'
+import { until } from '../support/processes.js'
 
 const NEVER = new AbortController().signal
 const undo: (() => void)[] = []
@@ -50,7 +52,7 @@ describe('the listener', () => {
     const sockets = await joined(path, secret, 3)
     expect(sockets).toHaveLength(3)
     sockets.forEach((socket, index) => socket.write(`stream ${index}`))
-    await expect.poll(() => members.length).toBe(3)
+    await until(() => members.length === 3, 'all are in')
     const heard = await Promise.all(
       members.map(async (member) => {
         member.resume()
@@ -86,7 +88,7 @@ describe('the listener', () => {
     undo.push(() => sockets.forEach((socket) => socket.destroy()))
     expect(sockets).toHaveLength(2)
     expect(greetedMs).toBeGreaterThan(0)
-    await expect.poll(() => members.length).toBe(2)
+    await until(() => members.length === 2, 'both are in')
     far.close()
     expect(members).toHaveLength(2)
   })
@@ -177,7 +179,7 @@ describe('the client', () => {
     await once(server, 'listening')
     const ending = new AbortController()
     const joining = connectMembers(path, newBondWord(), 2, ending.signal)
-    await expect.poll(() => accepted.length).toBe(2)
+    await until(() => accepted.length === 2, 'both came')
     const closed = Promise.all(accepted.map(async (socket) => void (await once(socket.resume(), 'close'))))
     ending.abort()
     expect(await joining).toEqual([])
@@ -195,7 +197,7 @@ describe('a proof', () => {
     await once(server, 'listening')
     const near = connect(join(directory, 's'))
     await once(near, 'connect')
-    await expect.poll(() => accepted.length).toBe(1)
+    await until(() => accepted.length === 1, 'it came')
     const [far] = accepted
     if (far === undefined) throw new Error('nobody came')
     for (const socket of [near, far]) socket.on('error', () => socket.destroy())
@@ -213,9 +215,9 @@ describe('the forward', () => {
     ['controlpath /root/.ssh/cm-%C\n', false],
     ['exitonforwardfailure yes\n', false],
     ['clearallforwardings yes\n', false],
-  ])('with %j: %j', (resolved, allowed) => {
+  ])('with %j: %j', async (resolved, allowed) => {
     expect(allowsForward(resolved)).toBe(allowed)
-    const forward = openForward(resolved)
+    const forward = openForward(resolved, await privatePrefix())
     if (forward !== null) undo.push(forward.remove)
     expect(forward !== null).toBe(allowed)
     if (forward === null) return
@@ -227,7 +229,7 @@ describe('the forward', () => {
   })
 
   it('is not asked for where ssh says nothing about itself', () => {
-    expect(openForward(null)).toBe(null)
+    expect(openForward(null, 'blocksync-')).toBe(null)
   })
 
   it.each([

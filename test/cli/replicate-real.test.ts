@@ -89,7 +89,11 @@ describe('replicate, wired', () => {
     ])
     writeFileSync(join(directory, 'dst/a.img'), Buffer.alloc(64 << 10, 3))
     expect((await replicate('reverse', 'web', '--yes')).status).toBe(EXIT.ok)
-    expect((await replicate('run', 'web', '-q')).status).toBe(EXIT.ok)
+    // who reversed it is told nothing of guards: only, as each time, that there is no snapshot
+    const reversed = await replicate('run', 'web', '--json')
+    expect(reversed.status).toBe(EXIT.ok)
+    const warnings = jsonLines(reversed.stdout).filter(({ event }) => event === 'warning')
+    expect(warnings).toMatchObject([{ message: expect.stringContaining('without a snapshot') as string }])
     expect(content('src/a.img').equals(content('dst/a.img'))).toBe(true)
     expect(content('src/a.img')[0]).toBe(3)
   })

@@ -100,9 +100,10 @@ describe('a job', () => {
       snapshot: { kind: 'lvm', size: { percent: 20 } },
       quiesce: { kind: 'libvirt', domain: 'x', uri: null },
       verifyEveryMs: 168 * HOUR_MS,
-      boot: { memoryBytes: 512 << 20, expect: 'login', timeoutMs: 180_000, arguments: [] },
+      boot: { memoryBytes: 512 << 20, expect: 'login', timeoutMs: 180_000, format: null, arguments: [] },
       windows: [{ days: [6], fromMinute: 0, toMinute: 0 }],
     })
+    expect(jobOf('boot: { expect: login, format: qcow2 }', before).boot).toMatchObject({ format: 'qcow2' })
     expect(
       jobOf('quiesce: none, verify_every: never, boot: none, windows: [], bwlimit: off', before),
     ).toMatchObject({

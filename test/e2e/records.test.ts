@@ -14,6 +14,8 @@ import { needs } from '../support/needs.js'
 import { IS_FULL } from '../support/selection.js'
 
 const MIB = 1 << 20
+/** Each look is a process of its own. */
+const POLL = { timeout: 30_000, interval: 200 }
 
 const scratch = useScratch()
 const far = useFarSides()
@@ -128,12 +130,12 @@ describe.each(ways('local', 'openssh', 'ssh2'))('the record of a pair, over %s',
       ownGroup: 'own-group',
     })
     const mark = async (): Promise<StatusPair | undefined> => (await statusOf(on, state))[0]
-    await expect.poll(mark, { timeout: 20_000 }).toMatchObject({ state: 'running', finished: null })
+    await expect.poll(mark, POLL).toMatchObject({ state: 'running', finished: null })
     const serves = way === 'local' ? await servesBelow(slow.pid) : far.servePids()
     expect(serves).toHaveLength(1)
     process.kill(which === 'near' ? slow.pid : (serves[0] ?? -1), 'SIGKILL')
     await slow.ended
-    await expect.poll(mark, { timeout: 20_000 }).toMatchObject({ state: 'interrupted', generation: 0 })
+    await expect.poll(mark, POLL).toMatchObject({ state: 'interrupted', generation: 0 })
 
     // the disk that is half new is no source of the other one
     const before = await readFile(source)

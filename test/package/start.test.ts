@@ -2,7 +2,7 @@
 // both ends. Times are not measured here (`npm run bench` does), only what they come from.
 
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 
@@ -17,6 +17,8 @@ const MAIN = join(CLI, 'main.js')
 const RUN_TIMEOUT_MS = 20_000
 /** Each file costs about half a millisecond; `serve` is main, far, the native core and what main shares with near. */
 const MAX_SERVE_FILES = 6
+/** Of agent: what opens disks is twice as much again. */
+const MAX_AGENT_BYTES = 110_000
 
 /** Runs before the program and tells on stderr, as JSON, what was loaded when it ends and how many threads it had. */
 const WATCHER = `
@@ -65,6 +67,11 @@ function pieces({ loaded }: Watched): string[] {
     .map((path) => basename(path, '.js').replace(/-[0-9A-Z]{8}$/, ''))
 }
 
+/** How much of the program was read. */
+function loadedBytes({ loaded }: Watched): number {
+  return loaded.filter((path) => path.startsWith(CLI)).reduce((sum, path) => sum + statSync(path).size, 0)
+}
+
 describe('what the program loads', () => {
   it('serve is one piece, without a package', () => {
     const run = watch(['serve'])
@@ -76,6 +83,15 @@ describe('what the program loads', () => {
     // of Node itself too, only what every run needs: compression is loaded when it is used
     expect(run.own).toContain('NativeModule crypto')
     expect(run.own).not.toContain('NativeModule zlib')
+  })
+
+  it('agent is one piece, without what opens disks before it is asked to', () => {
+    const run = watch(['agent'])
+    expect(run.stdout).toMatch(/^BLOCKSYNC agent /)
+    expect(pieces(run)).toEqual(expect.arrayContaining(['main', 'agent']))
+    expect(pieces(run).filter((name) => name === 'near' || name.startsWith('agent-'))).toEqual([])
+    expect(run.loaded.length).toBeLessThanOrEqual(MAX_SERVE_FILES)
+    expect(loadedBytes(run)).toBeLessThan(MAX_AGENT_BYTES)
   })
 
   it('what is refused is refused without the engine', () => {

@@ -10,7 +10,7 @@ import { describe, expect, it } from 'vitest'
 import { SyncError } from '../../src/errors.js'
 import type { Host } from '../../src/host/host.js'
 import { isReadOnly } from '../../src/replicate/access.js'
-import { sourceLife } from '../../src/replicate/alive.js'
+import { type Door, knockHost, sourceLife } from '../../src/replicate/alive.js'
 import { promote, type PromoteRequest, type Promoted } from '../../src/replicate/promote.js'
 import { saveReplica } from '../../src/replicate/replica-file.js'
 import { heldReplicas } from '../../src/replicate/replicas.js'
@@ -119,15 +119,15 @@ describe('promote', () => {
     const server = createServer().listen(0, '127.0.0.1')
     await new Promise((resolve) => server.once('listening', resolve))
     const { port } = server.address() as AddressInfo
-    const source = { hostName: 'kvm1', machineId: 'there', address: '127.0.0.1' }
+    const source = { hostName: 'kvm1', machineId: 'there', address: '127.0.0.1', port: null }
     const life = async (change: Partial<typeof source>, at = 22): Promise<string> => {
-      const { knockTcp } = await import('../../src/replicate/alive.js')
       const asked = { ...source, ...change }
       return (
         await sourceLife({
           source: asked,
           ownMachineId: 'here',
-          knock: (address, _port, timeoutMs) => knockTcp(address, at, timeoutMs),
+          knock: async (address, door, timeoutMs) =>
+            door === 'echo' ? 'timeout' : await knockHost(address, at, timeoutMs),
         })
       ).is
     }
@@ -138,6 +138,39 @@ describe('promote', () => {
     expect((await sourceLife({ source: { ...source, address: null }, ownMachineId: 'here' })).is).toBe(
       'unknown',
     )
+  })
+
+  it('asks for an echo where nothing answers at the port, at the one that the record knows', async () => {
+    const world = await makeWorld(scratch(), { generations: 1 })
+    await using host = world.open()
+    const asked: Door[] = []
+    const knock = (answer: string) => async (_address: string, door: Door) => {
+      asked.push(door)
+      return await Promise.resolve(door === 'echo' ? answer : 'timeout')
+    }
+    const alive = await refusal(promoting(host, { knock: knock('open') }))
+    expect(alive).toMatchObject({ code: 'replicate/refused' })
+    expect(alive.message).toContain('the source (kvm1 at 192.0.2.1) answers a ping')
+    const was = await world.record()
+    await saveReplica(host, { ...was, source: { ...was.source, port: 2222 } })
+    for (const answer of ['timeout', 'absent']) {
+      await expect(promoting(host, { knock: knock(answer) })).resolves.toMatchObject({ job: 'web' })
+      await saveReplica(host, { ...(await world.record()), state: 'good' })
+    }
+    expect(asked).toEqual([22, 'echo', 2222, 'echo', 2222, 'echo'])
+  })
+
+  it('asks for a real echo, and does without where there is no ping', needs('ping'), async () => {
+    expect(await knockHost('127.0.0.1', 'echo', 2000)).toBe('open')
+    // no words of ping, whatever it is called
+    expect(await knockHost('-V', 'echo', 1000)).not.toBe('open')
+    const before = process.env['PATH']
+    try {
+      process.env['PATH'] = scratch().directory
+      expect(await knockHost('127.0.0.1', 'echo', 2000)).toBe('absent')
+    } finally {
+      process.env['PATH'] = before
+    }
   })
 
   it('refuses without a complete generation, an unknown name, and two of one name', async () => {

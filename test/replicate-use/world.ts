@@ -80,7 +80,7 @@ export async function makeWorld(scratch: Scratch, request: WorldRequest): Promis
     id: ID,
     job: 'web',
     controller: { hostName: 'kvm1', machineId: '0123abcd'.repeat(4) },
-    source: { hostName: 'kvm1', machineId: '0123abcd'.repeat(4), address: '192.0.2.1' },
+    source: { hostName: 'kvm1', machineId: '0123abcd'.repeat(4), address: '192.0.2.1', port: null },
     state: count === 0 ? 'empty' : 'good',
     base: count === 0 ? 'nothing' : 'generation',
     attempt: count === 0 ? null : 'attempt',

@@ -11,7 +11,7 @@ import { fakeContext } from './fakes.js'
 import { PATHS, Scenario } from './scenario.js'
 
 const KEEP = { last: 3, hourly: 0, daily: 0, weekly: 0 }
-const FAR = { kind: 'remote', host: 'kvm2', user: null, port: null, typed: 'kvm2' } as const
+const FAR = { kind: 'remote', host: 'kvm2', user: null, port: 2222, typed: 'kvm2' } as const
 
 async function ready(count: number): Promise<Scenario> {
   const scenario = new Scenario('undo', KEEP)
@@ -231,7 +231,8 @@ it('reads the other way round once it is reversed, and keeps what had been the s
   const options: AttemptContext = {
     ...context,
     runSync: async (pairs, given, hooks) => {
-      asked.push({ force: given.force, undo: given.undo?.keep, create: given.create, resume: given.resume })
+      const { force, undo, create, resume } = given
+      asked.push({ turned: pairs[0]?.turned, force, undo: undo?.keep, create, resume })
       expect(pairs[0]?.source).toMatchObject({ at: FAR, standsFor: PATHS[0] })
       const report = await context.runSync(pairs, given, hooks)
       return asked.length === 1 ? { ...report, error: new SyncError('destination/no-space', 'full') } : report
@@ -243,15 +244,15 @@ it('reads the other way round once it is reversed, and keeps what had been the s
     outcome: 'done',
     generation: 1,
   })
-  const wish = { force: ['direction'], undo: 'chain', create: 'never', resume: 'no' }
+  const wish = { turned: 'on-purpose', force: [], undo: 'chain', create: 'never', resume: 'no' }
   expect(asked).toEqual([wish, wish])
   expect(world.record()).toMatchObject({
     id: 'web.aaaaaaaa.reversed',
     base: 'generation',
-    source: { address: 'kvm2' },
+    source: { address: 'kvm2', port: 2222 },
   })
   expect(await runAttempt(reversed, { ...options, newId: () => 'third' })).toMatchObject({ generation: 2 })
-  expect(asked.at(-1)).toMatchObject({ force: [], undo: 'chain' })
+  expect(asked.at(-1)).toMatchObject({ turned: undefined, force: [], undo: 'chain' })
 })
 
 it('saves the definition of the guest with each generation, and goes on without it', async () => {

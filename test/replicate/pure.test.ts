@@ -18,7 +18,7 @@ import {
 import { checkedReplica } from '../../src/replicate/record-check.js'
 import type { Generation, ReplicaRecord } from '../../src/replicate/record.js'
 import { keepsOlder, wanted } from '../../src/replicate/retention.js'
-import { RecordError } from '../../src/state/record.js'
+import { RecordError } from '../../src/state/fields.js'
 
 const HOUR_MS = 3_600_000
 const LAST: Retention = { last: 1, hourly: 0, daily: 0, weekly: 0 }
@@ -127,7 +127,7 @@ function recordOf(generations: readonly Generation[], droppedUndo: string | null
     id: 'web.aaaaaaaa',
     job: 'web',
     controller: { hostName: 'a', machineId: 'a'.repeat(32) },
-    source: { hostName: 'a', machineId: 'a'.repeat(32), address: null },
+    source: { hostName: 'a', machineId: 'a'.repeat(32), address: null, port: null },
     state: 'good',
     base: 'generation',
     attempt: 'a1',

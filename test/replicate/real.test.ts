@@ -2,7 +2,7 @@
 // destination is P3's; here that all parts fit together.
 
 import { createHash } from 'node:crypto'
-import { mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, open, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -19,6 +19,7 @@ import { wayBack } from '../../src/replicate/generations.js'
 import { listReplicas, readReplica } from '../../src/replicate/replica-file.js'
 import { openJobState, readHistory } from '../../src/replicate/state-file.js'
 import { openSnapshots } from '../../src/snapshot/open.js'
+import type { SnapshotMethod } from '../../src/snapshot/snapshot.js'
 import { cutQuiesced } from '../../src/snapshot/quiesce.js'
 import { sync } from '../../src/sync/sync.js'
 
@@ -143,6 +144,31 @@ describe('attempts over the real engine', () => {
     })
     expect(await readHistory(stateDir, 'files', 2)).toMatchObject([{ attempt: 'a4' }, { attempt: 'a5' }])
     expect(events.at(-1)).toMatchObject({ event: 'result', ok: true, generation: 5 })
+  })
+
+  it('have snapshots of their own, where two state directories have a job of one name', async () => {
+    const owners: string[] = []
+    const attempt = async (id: string, ownStateDir: string): Promise<void> => {
+      const method = openSnapshots({ kind: 'none' })
+      const snapshots: SnapshotMethod = {
+        ...method,
+        removeOrphans: async (host, request) => {
+          owners.push(request.owner)
+          return await method.removeOrphans(host, request)
+        },
+      }
+      await runAttempt(jobOf({ last: 1, hourly: 0, daily: 0, weekly: 0 }), {
+        ...contextOf(id, []),
+        stateDir: ownStateDir,
+        snapshots,
+      })
+    }
+    await attempt('a1', stateDir)
+    await attempt('a2', join(directory, 'other-state'))
+    await symlink(directory, join(directory, 'link'))
+    await attempt('a3', join(directory, 'link', 'state'))
+    expect(owners[1]).not.toBe(owners[0])
+    expect(owners[2]).toBe(owners[0])
   })
 
   it('lead an attempt back that is stopped while it writes', async () => {

@@ -7,13 +7,13 @@ import { describe, expect, it } from 'vitest'
 import { openSnapshots } from '../../src/snapshot/open.js'
 import type { SnapshotMethod } from '../../src/snapshot/snapshot.js'
 import { useScratch } from '../support/disks.js'
-import { refusal } from './conformance.js'
+import { OWNER, refusal } from './conformance.js'
 import { localHost } from './worlds.js'
 
-const REQUEST = { disks: ['/dev/null', '/etc/hostname'], job: 'web', attempt: 'a1' }
+const REQUEST = { disks: ['/dev/null', '/etc/hostname'], job: 'web', owner: OWNER, attempt: 'a1' }
 /** Writes what it was told behind the name in $1. */
 const NOTE =
-  'echo "$0 <$BLOCKSYNC_JOB> <$BLOCKSYNC_ATTEMPT> <$BLOCKSYNC_DISKS> <$BLOCKSYNC_SNAPSHOTS> <$BLOCKSYNC_ORPHANS>" >>"$1"'
+  'echo "$0 <$BLOCKSYNC_JOB> <$BLOCKSYNC_OWNER> <$BLOCKSYNC_ATTEMPT> <$BLOCKSYNC_DISKS> <$BLOCKSYNC_SNAPSHOTS> <$BLOCKSYNC_ORPHANS>" >>"$1"'
 
 describe('a program that makes snapshots', () => {
   const scratch = useScratch()
@@ -34,7 +34,7 @@ describe('a program that makes snapshots', () => {
     return [made, () => readFile(log, 'utf8')]
   }
 
-  it('is told job, attempt, disks and, to remove, what it made', async () => {
+  it('is told job, owner, attempt, disks and, to remove, what it made', async () => {
     const [made, log] = await method('echo /etc/passwd; echo /etc/group')
     const host = localHost(scratch())
     const cut = await made.cut(host, REQUEST)
@@ -44,7 +44,7 @@ describe('a program that makes snapshots', () => {
     ])
     await made.remove(host, REQUEST, cut)
     await made.removeOrphans(host, REQUEST)
-    const disks = '<web> <a1> </dev/null\n/etc/hostname>'
+    const disks = '<web> <0123abcd> <a1> </dev/null\n/etc/hostname>'
     expect(await log()).toBe(
       `create ${disks} <> <>\nremove ${disks} </etc/passwd\n/etc/group> <>\nremove ${disks} <> <1>\n`,
     )

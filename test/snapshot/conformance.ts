@@ -37,8 +37,12 @@ const MADE = ALL.filter((kind) => kind !== 'none')
 /** Removed by their name, not by what a program of the user does. */
 const NAMED: readonly SnapshotKind[] = ['lvm', 'lvm-thin', 'reflink']
 
+/** As snapshotOwner gives them. */
+export const OWNER = '0123abcd'
+const OTHER_OWNER = 'fedc9876'
+
 export function requestFor(world: SnapshotWorld, change: Partial<CutRequest> = {}): CutRequest {
-  return { disks: world.disks, job: 'web', attempt: '20260102T030405Z-1', ...change }
+  return { disks: world.disks, job: 'web', owner: OWNER, attempt: '20260102T030405Z-1', ...change }
 }
 
 /** Resolves with the failure, which has to be one of a snapshot. */
@@ -147,6 +151,25 @@ export const ALL_CHECKS: readonly Check[] = [
     },
   },
   {
+    name: 'two owners with a job of one name and the same disks take nothing of each other for an orphan',
+    kinds: MADE,
+    run: async (world) => {
+      const { host, method, disks, write, read } = world
+      const [one, two] = [requestFor(world), requestFor(world, { owner: OTHER_OWNER })]
+      const cuts = []
+      for (const [index, request] of [one, two].entries()) {
+        await write(disks[0], index + 1)
+        assert.deepEqual(await method.removeOrphans(host, request), [])
+        cuts.push(await method.cut(host, request))
+      }
+      assert.equal((await method.removeOrphans(host, { ...one, attempt: 'next' })).length, 2)
+      assert.equal(await read(cuts[1]?.disks[0]?.path ?? ''), 2)
+      assert.equal((await world.left()).length, 2)
+      assert.equal((await method.removeOrphans(host, { ...two, attempt: 'next' })).length, 2)
+      assert.deepEqual(await world.left(), [])
+    },
+  },
+  {
     name: 'there are no orphans of what is never made',
     kinds: ['none'],
     run: async (world) => {
@@ -187,8 +210,8 @@ export const ALL_CHECKS: readonly Check[] = [
       const cut = await method.cut(host, requestFor(world))
       const wrong = { ...cut, disks: disks.map((disk) => ({ original: disk, path: disk })) }
       await assert.rejects(method.remove(host, requestFor(world), wrong), TypeError)
-      const another = requestFor(world, { job: 'other' })
-      await assert.rejects(method.remove(host, another, cut), TypeError)
+      for (const another of [{ job: 'other' }, { owner: OTHER_OWNER }])
+        await assert.rejects(method.remove(host, requestFor(world, another), cut), TypeError)
       assert.equal(await read(disks[0]), 7)
       assert.equal((await world.left()).length, 2)
       await method.remove(host, requestFor(world), cut)

@@ -13,5 +13,5 @@ const hanging = {
     return new Promise<never>(() => setInterval(() => undefined, 60_000))
   },
 }
-const request = { disks: ['/dev/null'], job: 'web', attempt: 'a1' }
+const request = { disks: ['/dev/null'], job: 'web', owner: '0123abcd', attempt: 'a1' }
 await cutQuiesced(host, { kind: 'libvirt', domain: 'web', uri: null }, hanging, request)

@@ -21,7 +21,7 @@ import { localHost } from './worlds.js'
 
 const OWN_PATH = process.env['PATH'] ?? ''
 const WEB: QuiesceSpec = { kind: 'libvirt', domain: 'web', uri: null }
-const REQUEST = { disks: ['/dev/null'], job: 'web', attempt: 'a1' }
+const REQUEST = { disks: ['/dev/null'], job: 'web', owner: '0123abcd', attempt: 'a1' }
 const CUT: Cut = {
   kind: 'one-instant',
   takenAtMs: 1,

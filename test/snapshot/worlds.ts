@@ -92,10 +92,10 @@ export async function noneWorld(scratch: Scratch): Promise<SnapshotWorld> {
   )
 }
 
-/** Copies into DIR/JOB/ATTEMPT/N; a job is a directory, so its orphans are what is below it. */
+/** Copies into DIR/JOB+OWNER/ATTEMPT/N; a job is a directory, so its orphans are what is below it. */
 export const CREATE = `#!/bin/sh
 set -e
-place=$1/$BLOCKSYNC_JOB/$BLOCKSYNC_ATTEMPT
+place=$1/$BLOCKSYNC_JOB+$BLOCKSYNC_OWNER/$BLOCKSYNC_ATTEMPT
 mkdir -p "$place"
 number=0
 printf '%s\\n' "$BLOCKSYNC_DISKS" | while IFS= read -r disk; do
@@ -108,8 +108,8 @@ export const REMOVE = `#!/bin/sh
 set -e
 if [ "$BLOCKSYNC_ORPHANS" = 1 ]; then
   [ -z "$BLOCKSYNC_SNAPSHOTS" ]
-  [ -d "$1/$BLOCKSYNC_JOB" ] || exit 0
-  find "$1/$BLOCKSYNC_JOB" -type f -print -delete
+  [ -d "$1/$BLOCKSYNC_JOB+$BLOCKSYNC_OWNER" ] || exit 0
+  find "$1/$BLOCKSYNC_JOB+$BLOCKSYNC_OWNER" -type f -print -delete
 else
   printf '%s\\n' "$BLOCKSYNC_SNAPSHOTS" | while IFS= read -r path; do rm -f -- "$path"; done
 fi

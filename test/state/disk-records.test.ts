@@ -28,7 +28,7 @@ import {
   parseRecord,
   saveRecord,
 } from '../../src/state/disk-records.js'
-import { RecordError } from '../../src/state/record.js'
+import { RecordError } from '../../src/state/fields.js'
 import { BY, end, finishedRun, OTHER_PAIR_ID, PAIR_ID, pairRecord } from './fixtures.js'
 
 let state = ''

@@ -9,7 +9,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 
 import { loadRecords, overtake, saveRecord } from '../../src/state/disk-records.js'
 import { PairKeeper } from '../../src/state/pair-keeper.js'
-import { RecordError } from '../../src/state/record.js'
+import { RecordError } from '../../src/state/fields.js'
 import {
   type Checkpoint,
   checkpointBytes,

@@ -156,10 +156,13 @@ describe('killed', () => {
     let undone = 0
     for (let turn = 0; turn < KILLS; turn++) {
       const path = await destination()
-      const running = startCli(scratch(), ['-q', '--undo', '--bwlimit', '10M', source, path])
-      await until(() => childrenOf(running.pid).length > 0, 'the far end is there', 20_000)
+      const words = ['--json', '--progress', '--undo', '--bwlimit', '10M', source, path]
+      const running = startCli(scratch(), words)
+      await until(() => childrenOf(running.pid).length > 0, 'the far end is there')
       const [serve = -1] = childrenOf(running.pid)
-      await new Promise((resolve) => setTimeout(resolve, 100 + ((turn * 97) % 700)))
+      // of four, one while it begins and three while it writes, however long it takes to begin
+      if (turn % 4 !== 0) await running.said(/"sentBytes":[1-9]/)
+      await new Promise((resolve) => setTimeout(resolve, (turn * 97) % 500))
       if (isRunning(serve)) {
         // the far end, the near end, or both
         if (turn % 3 !== 1) process.kill(serve, 'SIGKILL')
@@ -167,7 +170,7 @@ describe('killed', () => {
         kills += 1
       }
       await running.ended
-      await until(() => !isRunning(serve), 'the far end is gone', 20_000)
+      await until(() => !isRunning(serve), 'the far end is gone')
       const done = await undo(path)
       // killed before it had begun anything
       if (done.status !== 0) expect(resultOf(done).error).toMatchObject({ code: 'undo/missing' })
@@ -180,10 +183,10 @@ describe('killed', () => {
 
   it('goes on with the same way back when it is run again, and undoing goes on too', async () => {
     const path = await destination()
-    const running = startCli(scratch(), ['-q', '--undo', '--bwlimit', '8M', source, path])
-    await until(() => childrenOf(running.pid).length > 0, 'the far end is there', 20_000)
+    const words = ['--json', '--progress', '--undo', '--bwlimit', '8M', source, path]
+    const running = startCli(scratch(), words)
+    await running.said(/"sentBytes":[1-9]/)
     const [serve = -1] = childrenOf(running.pid)
-    await new Promise((resolve) => setTimeout(resolve, 700))
     process.kill(serve, 'SIGKILL')
     expect((await running.ended).status).toBe(8)
     await synced(scratch(), ['--undo', source, path])

@@ -186,6 +186,6 @@ describe('fuzz', () => {
     const startMs = performance.now()
     parseBanner(`BLOCKSYNC server 1-1${' a='.repeat(400)}\u0000`)
     parseBanner(`BLOCKSYNC server 1-1 ${'a'.repeat(1000)}`)
-    expect(performance.now() - startMs).toBeLessThan(200)
+    expect(performance.now() - startMs).toBeLessThan(2000)
   })
 })

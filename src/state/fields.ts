@@ -1,7 +1,11 @@
-// Fields of JSON files, each checked before it is believed: what is not of its form is a RecordError that names it.
+// Fields of JSON files, and of records that came over the wire, each checked before it is believed: what is not of its form is
+// a RecordError that names it.
 
 import { isObject } from '../json.js'
-import { RecordError } from '../state/record.js'
+import { printable } from '../printable.js'
+
+/** What is wrong with a value is the message; who reads a file explains it, who reads a frame refuses the frame. */
+export class RecordError extends Error {}
 
 export type Fields = Readonly<Record<string, unknown>>
 
@@ -20,6 +24,14 @@ export function textOf(fields: Fields, name: string, form: RegExp = /^[^\0]*$/s)
   if (typeof value !== 'string' || value.length > MAX_TEXT_UNITS || !form.test(value))
     throw new RecordError(`${name} is not of its form`)
   return value
+}
+
+/** Text for people: bounded, and harmless on a terminal as it stands. */
+export function plainOf(fields: Fields, name: string, mostUnits: number): string {
+  const value = fields[name]
+  if (typeof value !== 'string' || value.length > mostUnits)
+    throw new RecordError(`${name} is not a text of at most ${mostUnits} characters`)
+  return printable(value)
 }
 
 /** ISO 8601, UTC, with milliseconds: as Date.toISOString has it. */
