@@ -52,15 +52,16 @@ const RUN_BLOCKS = MIB / BLOCK_BYTES
 /** Of the single ones: in blocks that had data; the others in free space. */
 const OVER_DATA_SHARE = 0.85
 
-/** Makes the disk and both of its later states in `directory`. */
+/** Makes the disk, of files below `filesFrom`, and both of its later states in `directory`. */
 export async function makeUsedDisk(
   directory: string,
   name: string,
   sizeBytes: number,
   signal: AbortSignal,
+  filesFrom = FILES_FROM,
 ): Promise<UsedDisk> {
   const path = join(directory, `${name}.img`)
-  const words = await makeUsedImage(path, sizeBytes, signal)
+  const words = await makeUsedImage(path, sizeBytes, signal, filesFrom)
   const data = await dataPieces(path, signal)
   const allocated = await allocatedBytes(path)
   const aged = {
@@ -71,7 +72,12 @@ export async function makeUsedDisk(
 }
 
 /** Only the file system itself. Resolves with what is on it, in words. */
-export async function makeUsedImage(path: string, sizeBytes: number, signal: AbortSignal): Promise<string> {
+export async function makeUsedImage(
+  path: string,
+  sizeBytes: number,
+  signal: AbortSignal,
+  filesFrom = FILES_FROM,
+): Promise<string> {
   const mkfs = findProgram('mkfs.ext4')
   if (mkfs === null) {
     const pieceBytes = Math.floor((sizeBytes * USED_SHARE) / 512 / BLOCK_BYTES) * BLOCK_BYTES
@@ -82,7 +88,8 @@ export async function makeUsedImage(path: string, sizeBytes: number, signal: Abo
   await mkdir(tree)
   try {
     const usedBytes = sizeBytes * USED_SHARE
-    const filesBytes = await copyFiles(tree, usedBytes * FILES_SHARE, sizeBytes * LARGEST_FILE_SHARE, signal)
+    const from = { path: filesFrom, largestBytes: sizeBytes * LARGEST_FILE_SHARE }
+    const filesBytes = await copyFiles(tree, usedBytes * FILES_SHARE, from, signal)
     const random = new SeededBytes('sizes')
     let leftBytes = Math.floor(usedBytes - filesBytes)
     for (let index = 0; leftBytes > 0; index += 1) {
@@ -102,21 +109,21 @@ export async function makeUsedImage(path: string, sizeBytes: number, signal: Abo
     if (exitStatus !== 0) throw new Error(`mkfs.ext4 ended with ${exitStatus}: ${stderrTail}`)
     await syncFile(path)
     const share = Math.round((100 * filesBytes) / usedBytes)
-    return `ext4, ${share} % of it files from ${FILES_FROM}, the rest random`
+    return `ext4, ${share} % of it files from ${filesFrom}, the rest random`
   } finally {
     await rm(tree, { recursive: true, force: true })
   }
 }
 
-/** Copies files from FILES_FROM, chosen by chance, until they are `wantedBytes`; resolves with how many bytes they are. */
+/** Copies files, chosen by chance, until they are `wantedBytes`; resolves with how many bytes they are. */
 async function copyFiles(
   tree: string,
   wantedBytes: number,
-  largestBytes: number,
+  { path, largestBytes }: Readonly<{ path: string; largestBytes: number }>,
   signal: AbortSignal,
 ): Promise<number> {
   const names: string[] = []
-  for (const entry of await readdir(FILES_FROM, { recursive: true, withFileTypes: true }))
+  for (const entry of await readdir(path, { recursive: true, withFileTypes: true }))
     if (entry.isFile()) names.push(join(entry.parentPath, entry.name))
   names.sort()
   const random = new SeededBytes('files')

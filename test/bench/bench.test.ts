@@ -15,6 +15,10 @@ import { median } from '../../bench/medians.js'
 import { openRelay } from '../../bench/relay.js'
 import { makeUsedDisk } from '../../bench/used.js'
 
+const NEVER = new AbortController().signal
+/** Enough files for a disk of a test; to look at each of a system's takes half a minute. */
+const MODULES = join(import.meta.dirname, '..', '..', 'node_modules')
+
 const cleanups: (() => Promise<unknown>)[] = []
 
 afterEach(async () => {
@@ -78,7 +82,7 @@ describe('the disk a day later', () => {
     const directory = await mkdtemp(join(tmpdir(), 'blocksync-aged-'))
     cleanups.push(() => rm(directory, { recursive: true }))
     const sizeBytes = 64 * MIB
-    const disk = await makeUsedDisk(directory, 'used', sizeBytes, new AbortController().signal)
+    const disk = await makeUsedDisk(directory, 'used', sizeBytes, NEVER, MODULES)
     const [before, after] = [await readFile(disk.path), await readFile(disk.aged['2 %'].path)]
     const differing = new Set<number>()
     for (let offset = 0; offset < sizeBytes; offset += BLOCK_BYTES)

@@ -14,7 +14,7 @@ import { conditionOf, tellChange, type Told } from '../../src/daemon/notify.js'
 import { letter, notifyBy, noticeEnvironment, pingUrl, type Notice } from '../../src/daemon/notify-ways.js'
 import { Teller } from '../../src/daemon/tell.js'
 import type { JobState } from '../../src/replicate/job-state.js'
-import { isRunning, until } from '../support/processes.js'
+import { farEnough, isRunning, until } from '../support/processes.js'
 import { attempt, jobState, jobStatusOf } from './shown.js'
 import { job } from './world.js'
 
@@ -158,9 +158,10 @@ describe('a command', () => {
     const missing: NotifyTarget = { kind: 'command', command: [join(directory, 'missing')], timeoutMs: 5000 }
     await expect(notifyBy(missing, NOTICE)).rejects.toThrow('ENOENT')
     const path = script(`echo $$ > ${directory}/pid; trap '' TERM; sleep 60 & wait; sleep 60`)
-    const hanging: NotifyTarget = { kind: 'command', command: [path], timeoutMs: 300 }
-    await expect(notifyBy(hanging, NOTICE)).rejects.toThrow('did not end within 0.3 s')
-    const pid = Number(readFileSync(join(directory, 'pid'), 'utf8'))
+    const pid = await farEnough(join(directory, 'pid'), async (timeoutMs) => {
+      const hanging: NotifyTarget = { kind: 'command', command: [path], timeoutMs }
+      await expect(notifyBy(hanging, NOTICE)).rejects.toThrow(`did not end within ${timeoutMs / 1000} s`)
+    })
     await until(() => !isRunning(pid), 'it is gone')
   })
 })

@@ -91,21 +91,17 @@ async function rootInOnePass(
 /** Ids of the far processes of a run, in the order they came, once there are `count`. */
 async function serves(way: Way, { pid }: Running, count: number): Promise<number[]> {
   const seen: number[] = []
-  await until(
-    () => {
-      for (const serve of way === 'local' ? servesOf(pid) : far.servePids())
-        if (!seen.includes(serve)) seen.push(serve)
-      return seen.length >= count
-    },
-    `${count} far processes`,
-    20_000,
-  )
+  await until(() => {
+    for (const serve of way === 'local' ? servesOf(pid) : far.servePids())
+      if (!seen.includes(serve)) seen.push(serve)
+    return seen.length >= count
+  }, `${count} far processes`)
   return seen
 }
 
 /** Resolves when each of these has work under way. */
 async function haveWork(pids: readonly number[]): Promise<void> {
-  await until(() => pids.every((pid) => bytesWrittenBy(pid) >= WORK_BYTES), 'every lane works', 20_000)
+  await until(() => pids.every((pid) => bytesWrittenBy(pid) >= WORK_BYTES), 'every lane works')
 }
 
 async function letGo({ pid }: Running): Promise<void> {

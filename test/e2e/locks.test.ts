@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest'
 
 import { resultOf, type Running, runCli, startCli } from '../support/cli.js'
 import { randomBytes, type Scratch, useScratch } from '../support/disks.js'
-import { servesOf, useFarSides, type Way, ways } from '../support/far-sides.js'
+import { directions, servesOf, useFarSides, type Way, ways } from '../support/far-sides.js'
 import { needs } from '../support/needs.js'
 import { descendantsOf, isRunning, until } from '../support/processes.js'
 
@@ -136,14 +136,14 @@ describe.each(ways('local', 'openssh'))('over %s', (way: Way) => {
     expect((await readFile(one)).equals(await readFile(two))).toBe(true)
   })
 
-  it.each(['push', 'pull'])(
+  it.each(directions(way))(
     'two names of one disk are one disk, not a stranger’s lock (%s)',
     async (direction) => {
       const on = scratch()
       const path = await image(on)
       const name = on.path(`link-${made++}`)
       await link(path, name)
-      const operands = direction === 'push' || way === 'local' ? [path, there(name)] : [there(path), name]
+      const operands = direction === 'push' ? [path, there(name)] : [there(path), name]
       for (const more of [[], ['--native', 'off']]) {
         const refused = await runCli(on, ['--json', ...operands, ...words(), ...more])
         expect(resultOf(refused).error?.code).toBe('guard/same-disk')

@@ -9,7 +9,7 @@ import { describe, expect, it } from 'vitest'
 
 import { REMOTE_COMMAND, resultOf, runCli, synced } from '../support/cli.js'
 import { allocatedBytes, randomBytes, run, type Scratch, useScratch } from '../support/disks.js'
-import { useFarSides, type Way, ways } from '../support/far-sides.js'
+import { directions, useFarSides, type Way, ways } from '../support/far-sides.js'
 import { needs } from '../support/needs.js'
 import { selected } from '../support/selection.js'
 
@@ -49,7 +49,7 @@ describe.each(ways('local', 'openssh', 'ssh2'))('over %s', (way: Way) => {
   const words = (): readonly string[] => far.words(way)
   const there = (path: string): string => far.path(way, path)
 
-  it.each(['push', 'pull'])('%s of an image: first copy, nothing to do, a change', async (direction) => {
+  it.each(directions(way))('%s of an image: first copy, nothing to do, a change', async (direction) => {
     const on = scratch()
     const source = await image(on)
     const target = on.path(`copy-${made++}.img`)
@@ -175,7 +175,7 @@ describe.each(ways('local', 'openssh', 'ssh2'))('over %s', (way: Way) => {
   })
 
   describe('between block devices', needs('loop'), () => {
-    it.each(['push', 'pull'])('%s: zeroes without payload', async (direction) => {
+    it.each(directions(way))('%s: zeroes without payload', async (direction) => {
       const on = scratch()
       const backing = await on.sparseFile(`back-${made++}.img`, 16 * MIB, [
         { offset: 4 * MIB, data: randomBytes(2 * MIB) },

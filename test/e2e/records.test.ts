@@ -9,7 +9,7 @@ import { describe, expect, it } from 'vitest'
 
 import { MAIN_PATH, resultOf, runCli, startCli, synced } from '../support/cli.js'
 import { randomBytes, run, type Scratch, useScratch } from '../support/disks.js'
-import { useFarSides, type Way, ways } from '../support/far-sides.js'
+import { directions, useFarSides, type Way, ways } from '../support/far-sides.js'
 import { needs } from '../support/needs.js'
 import { IS_FULL } from '../support/selection.js'
 
@@ -59,7 +59,7 @@ describe.each(ways('local', 'openssh', 'ssh2'))('the record of a pair, over %s',
 
   // what differs between the two kinds of ssh ends before the first frame
   const all = IS_FULL || way !== 'ssh2'
-  it.each(all ? ['push', 'pull'] : ['push'])(
+  it.each(all ? directions(way) : ['push'])(
     '%s: is kept at both ends, and holds the direction',
     async (direction) => {
       const on = scratch()

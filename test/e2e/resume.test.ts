@@ -12,8 +12,8 @@ import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { SECTION_BYTES } from '../../src/digest/root.js'
 import { parseCheckpoint, sectionCount } from '../../src/state/resume-file.js'
 import { type Ended, FIXTURES, REMOTE_COMMAND, resultOf, runCli } from '../support/cli.js'
-import { randomBytes, run, useScratch } from '../support/disks.js'
-import { servesOf, useFarSides, type Way, ways } from '../support/far-sides.js'
+import { compareFiles, randomBytes, run, useScratch } from '../support/disks.js'
+import { type Direction, directions, servesOf, useFarSides, type Way, ways } from '../support/far-sides.js'
 import { until } from '../support/processes.js'
 import { selected } from '../support/selection.js'
 
@@ -28,7 +28,6 @@ const RATE = 16 * MIB
 /** Sections that a look at a checkpoint may read. */
 const MOST_LOOKED_AT = 8
 
-type Direction = 'push' | 'pull'
 type Result = ReturnType<typeof resultOf> & {
   digest: { algorithm: string; root: string; seed: string } | null
   resumedBytes: number
@@ -167,7 +166,7 @@ async function expectWhole(ended: Ended, to: string, words: RegExp, from = sourc
   const result = done(ended)
   expect(ended.stderr).toMatch(words)
   expect(result.resumedBytes).toBe(0)
-  await run('cmp', from, to)
+  await compareFiles(from, to)
   expect(checkpoints()).toEqual([])
 }
 
@@ -185,9 +184,7 @@ async function rootOf(path: string, { digest }: Result): Promise<string> {
 }
 
 const ROWS = ways('local', 'openssh').flatMap((way: Way) =>
-  (way === 'local' ? ['push' as const] : ['push' as const, 'pull' as const]).map(
-    (direction) => [way, direction] as const,
-  ),
+  directions(way).map((direction) => [way, direction] as const),
 )
 
 /** The longest way stands for all. */
@@ -205,7 +202,7 @@ describe.each(ROWS)('a run %s, %s, that is killed', (way, direction) => {
     const count = sectionsDone(checkpoint)
     const ended = await again([...far.words(way), '--resume'], from(source), to(target))
     const result = done(ended)
-    await run('cmp', source, target)
+    await compareFiles(source, target)
     expect(ended.stderr).toContain(`goes on from the checkpoint of `)
     expect(result.resumedBytes).toBe(count * SECTION_BYTES)
     expect(result.skippedBlocks).toBeGreaterThanOrEqual(count * 64)
@@ -225,7 +222,7 @@ describe.each(ROWS)('a run %s, %s, that is killed', (way, direction) => {
     const count = sectionsDone(checkpoint)
     const ended = await again([...far.words(way), '--streams', '3', '--resume'], from(source), to(target))
     const result = done(ended)
-    await run('cmp', source, target)
+    await compareFiles(source, target)
     expect(result.resumedBytes).toBeGreaterThanOrEqual((count - 1) * SECTION_BYTES)
     expect(result.digest?.root).toBe(await rootOf(target, result))
   })
@@ -251,7 +248,7 @@ describe('a run', () => {
     const count = sectionsDone(checkpoint)
     const result = done(await again(['--resume'], source, target))
     expect(result.resumedBytes).toBe(count * SECTION_BYTES)
-    await run('cmp', source, target)
+    await compareFiles(source, target)
     expect(checkpoints()).toEqual([])
   })
 
@@ -264,7 +261,7 @@ describe('a run', () => {
     await interrupted(source, other, killed)
     const all = done(await again(['--resume', '--verify=all'], source, other))
     expect([all.verified, all.resumedBytes > 0]).toEqual(['all', true])
-    await run('cmp', source, other)
+    await compareFiles(source, other)
   })
 
   it('with an undo journal is gone on with, and both are taken back together', async () => {
@@ -273,9 +270,9 @@ describe('a run', () => {
     await interrupted(source, target, killed, { undo })
     const result = done(await again(['--resume', '--undo'], source, target))
     expect(result.resumedBytes).toBeGreaterThan(0)
-    await run('cmp', source, target)
+    await compareFiles(source, target)
     expect(await runCli(scratch(), ['undo', '--yes', target])).toMatchObject({ status: 0 })
-    await run('cmp', await blank(), target)
+    await compareFiles(await blank(), target)
   })
 
   it('that is short makes no checkpoint', async () => {
@@ -323,7 +320,7 @@ describe('a checkpoint is not used', () => {
   it('where the source was written to since', async () => {
     const target = await blank()
     const copy = scratch().path('copy.img')
-    await run('cp', '--sparse=always', source, copy)
+    await run('cp', '--sparse=auto', source, copy)
     await interrupted(copy, target, killed)
     await overwrite(copy, 20 * MIB, 5000)
     const words = /is not used: the source has changed since; all of .* is compared/
@@ -343,7 +340,7 @@ describe('a checkpoint is not used', () => {
     const target = await blank()
     await interrupted(source, target, killed)
     const copy = `${target}.copy`
-    await run('cp', '--sparse=always', target, copy)
+    await run('cp', '--sparse=auto', target, copy)
     await run('mv', copy, target)
     const words = /is not used: the destination has changed since/
     await expectWhole(await again(['--resume'], source, target), target, words)
@@ -374,7 +371,7 @@ describe('a checkpoint is not used', () => {
     const ended = await again(['--resume'], source, target)
     const result = done(ended)
     expect(result.resumedBytes).toBe(0)
-    await run('cmp', source, target)
+    await compareFiles(source, target)
     // the record of that run is gone, and with it the id of the pair
     expect(ended.stderr).toContain('--resume: there is no checkpoint of a run')
   })
@@ -416,7 +413,7 @@ describe('a run that is cut again and again', () => {
     if (report === undefined) throw new Error('no report')
     expect(report.error).toBeNull()
     const [disk] = report.disks
-    await run('cmp', source, target)
+    await compareFiles(source, target)
     expect(disk.digest?.root).toBe(await rootOf(target, disk))
     expect(disk.sentBytes).toBe(SECTIONS * DATA_BYTES)
     expect(disk.verifiedBytes).toBeGreaterThanOrEqual(SECTIONS * DATA_BYTES)
@@ -424,6 +421,6 @@ describe('a run that is cut again and again', () => {
     expect(disk.differentBlocks).toBe((SECTIONS * DATA_BYTES) / MIB)
     expect(checkpoints()).toEqual([])
     expect(await runCli(scratch(), ['undo', '--yes', target])).toMatchObject({ status: 0 })
-    await run('cmp', await blank(), target)
+    await compareFiles(await blank(), target)
   })
 })

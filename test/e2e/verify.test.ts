@@ -6,8 +6,8 @@ import { describe, expect, it } from 'vitest'
 
 import { fences, readText } from '../docs/text.js'
 import { randomBytes, run, type Scratch, useScratch } from '../support/disks.js'
-import { resultOf, runCli, startCli, synced } from '../support/cli.js'
-import { useFarSides, ways } from '../support/far-sides.js'
+import { relay, resultOf, runCli, startCli, synced } from '../support/cli.js'
+import { directions, useFarSides, ways } from '../support/far-sides.js'
 import { needs } from '../support/needs.js'
 
 const MIB = 1 << 20
@@ -60,7 +60,7 @@ describe('--verify and --receipt', () => {
   const far = useFarSides()
 
   describe.each(ways('local', 'openssh'))('%s', (way) => {
-    it.each(['push', 'pull'] as const)(
+    it.each(directions(way))(
       '%s: read back, and a receipt that the disk can be checked with',
       async (direction) => {
         const name = `${way}-${direction}`
@@ -158,11 +158,13 @@ describe('--verify and --receipt', () => {
       [string, string],
       [string, string],
     ]
-    const disks = ['--disk', `${s1}=${d1}`, '--disk', `${s2}=${d2}`]
-    const words = ['--json', `--verify=${what}`, '--bwlimit', '2M', ...disks]
-    const running = startCli(scratch(), words)
-    await running.said(/"disk":2,/)
+    const disks = ['--disk', `${s1}=far:${d1}`, '--disk', `${s2}=far:${d2}`]
+    // the first disk is done, and read back where that is asked for, when the second one begins
+    const line = await relay(scratch(), { on: 'up:start:2', act: 'hold' })
+    const running = startCli(scratch(), ['--json', `--verify=${what}`, ...disks, ...line.words])
+    await line.reached()
     await flipBit(d1, 4 * MIB + 17)
+    line.letGo()
     const ended = await running.ended
     expect([ended.status, ended.stderr.includes('differ')]).toEqual([status, status === 7])
     if (status === 0) return

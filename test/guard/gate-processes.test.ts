@@ -12,8 +12,8 @@ import { farProcesses } from './far.js'
 import type { FarProcesses } from './far.js'
 
 const FACTS = { machine: 'here', aliases: ['block:7:0'] }
-/** What a lane may need to hear of a first process that was killed: long for a busy machine, short for a disk. */
-const PROMPT_MS = 2000
+/** What a lane may need to hear of a first process that was killed, on a machine that is busy. */
+const PROMPT_MS = 10_000
 
 let far: FarProcesses
 

@@ -5,7 +5,7 @@ import { stat } from 'node:fs/promises'
 
 import { describe, expect, it } from 'vitest'
 
-import { shellWord, Survey } from '../../src/guard/survey.js'
+import { Survey } from '../../src/guard/survey.js'
 import { loadNative } from '../../src/native.js'
 import { randomBytes, useScratch } from '../support/disks.js'
 import { needs } from '../support/needs.js'
@@ -46,14 +46,4 @@ describe('descriptors of other processes', needs('native'), () => {
     expect(() => core?.openDescriptors(1, 1, out)).toThrow(RangeError)
     expect(() => core?.openDescriptors(-1, 1, out)).toThrow(/slice/)
   })
-})
-
-it.each([
-  ['web-1', 'web-1'],
-  ['/srv/a b', "'/srv/a b'"],
-  ["a'; rm -rf x", "'a'\\''; rm -rf x'"],
-  ['$(reboot)', "'$(reboot)'"],
-  ['', "''"],
-])('%s is the word %s for a shell', (text, word) => {
-  expect(shellWord(text)).toBe(word)
 })

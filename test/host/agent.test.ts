@@ -3,7 +3,7 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { describe, expect, it } from 'vitest'
@@ -27,14 +27,26 @@ const agents = useAgents()
 const HELLO = 'BLOCKSYNC controller 1-1 program=test timeout=20000\n'
 const NAME = { id: 'm1', role: 'destination' } as const
 
-/** A program that says its pid in a file and runs for as long as it is told. */
+/** A program that says its pid in a file and runs until there is another one beside it; a minute where that never comes. */
+function waiter(pidPath: string): readonly [string, ...string[]] {
+  const [pid, end] = [pidPath, `${pidPath}.end`].map((path) => JSON.stringify(path))
+  const script = `const fs = require('node:fs'); fs.writeFileSync(${pid}, String(process.pid)); setTimeout(() => process.exit(1), 60_000); setInterval(() => fs.existsSync(${end}) && process.exit(0), 10)`
+  return [process.execPath, '-e', script]
+}
+
+/** Has a waiter end. */
+function letEnd(pidPath: string): void {
+  writeFileSync(`${pidPath}.end`, '')
+}
+
+/** A program that says its pid in a file and runs for so long. */
 function sleeper(pidPath: string, ms: number): readonly [string, ...string[]] {
   const script = `require('node:fs').writeFileSync(${JSON.stringify(pidPath)}, String(process.pid)); setTimeout(() => {}, ${ms})`
   return [process.execPath, '-e', script]
 }
 
 async function pidIn(path: string): Promise<number> {
-  await until(() => existsSync(path) && readFileSync(path, 'utf8') !== '', `a pid in ${path}`, 10_000)
+  await until(() => existsSync(path) && readFileSync(path, 'utf8') !== '', `a pid in ${path}`)
   return Number(readFileSync(path, 'utf8'))
 }
 
@@ -175,7 +187,7 @@ describe('an end with a program running', () => {
     const ended = once(agent, 'close')
     agent.stdout.resume()
     agent.stdin.write(`${HELLO}{"id":1,"op":"openJournal","args":[${JSON.stringify(NAME)},"create",0]}\n`)
-    const run = { argv: sleeper(pidPath, 3000), timeoutMs: 20_000 }
+    const run = { argv: waiter(pidPath), timeoutMs: 50_000 }
     agent.stdin.write(`{"id":2,"op":"run","args":[${JSON.stringify(run)}]}\n`)
     const pid = await pidIn(pidPath)
     // what the kernel does with the pipes of a controller that is killed
@@ -183,7 +195,9 @@ describe('an end with a program running', () => {
     agent.stdout.destroy()
     await using next = new LocalHost({ stateDir, native: 'auto' })
     await expect(next.openJournal(NAME, 'continue', 0)).rejects.toMatchObject({ code: 'migrate/busy' })
-    expect(await next.openJournal(NAME, 'continue', 20_000)).toEqual([])
+    const waiting = next.openJournal(NAME, 'continue', 20_000)
+    letEnd(pidPath)
+    expect(await waiting).toEqual([])
     expect(isRunning(pid)).toBe(false)
     expect(await ended).toEqual([0, null])
   })
@@ -194,9 +208,7 @@ describe('an end with a program running', () => {
     await host.openJournal(NAME, 'create', 0)
     await host.appendJournal(NAME, { a: 1 })
     const pidPath = scratch().path('killed-agent.pid')
-    const running = host
-      .run({ argv: sleeper(pidPath, 3000), timeoutMs: 20_000 })
-      .catch((error: unknown) => error)
+    const running = host.run({ argv: waiter(pidPath), timeoutMs: 50_000 }).catch((error: unknown) => error)
     const pid = await pidIn(pidPath)
     process.kill(agentOf(pid), 'SIGKILL')
     expect(await running).toMatchObject({
@@ -207,7 +219,9 @@ describe('an end with a program running', () => {
     await connection.exit
     await using next = new LocalHost({ stateDir, native: 'auto' })
     await expect(next.openJournal(NAME, 'continue', 0)).rejects.toMatchObject({ code: 'migrate/busy' })
-    expect(await next.openJournal(NAME, 'continue', 20_000)).toEqual([{ a: 1 }])
+    const waiting = next.openJournal(NAME, 'continue', 20_000)
+    letEnd(pidPath)
+    expect(await waiting).toEqual([{ a: 1 }])
     expect(isRunning(pid)).toBe(false)
   })
 
@@ -221,7 +235,7 @@ describe('an end with a program running', () => {
         `const { LocalHost } = await import(${JSON.stringify(local)})
          const host = new LocalHost({ stateDir: ${JSON.stringify(stateDir)}, native: process.argv[2] })
          await host.openJournal(${JSON.stringify(NAME)}, 'create', 0)
-         await host.run({ argv: ${JSON.stringify(sleeper(pidPath, 2500))}, timeoutMs: 20000 })`,
+         await host.run({ argv: ${JSON.stringify(waiter(pidPath))}, timeoutMs: 50000 })`,
       ),
     )
     const controller = spawn(process.execPath, [script, 'off'], { stdio: 'inherit' })
@@ -230,7 +244,9 @@ describe('an end with a program running', () => {
     await once(controller, 'exit')
     await using next = new LocalHost({ stateDir, native: 'off' })
     await expect(next.openJournal(NAME, 'continue', 0)).rejects.toMatchObject({ code: 'migrate/busy' })
-    expect(await next.openJournal(NAME, 'continue', 20_000)).toEqual([])
+    const waiting = next.openJournal(NAME, 'continue', 20_000)
+    letEnd(pidPath)
+    expect(await waiting).toEqual([])
     expect(isRunning(pid)).toBe(false)
   })
 
@@ -287,7 +303,7 @@ describe('an end with a program running', () => {
     agent.stdin.write(
       `${HELLO}{"id":1,"op":"openJournal","args":[${JSON.stringify(NAME)},"continue",600000]}\n`,
     )
-    await until(() => childrenOf(agent.pid ?? -1).length > 0, 'the agent waits for the lock', 10_000)
+    await until(() => childrenOf(agent.pid ?? -1).length > 0, 'the agent waits for the lock')
     agent.stdin.end()
     expect(await ended).toEqual([0, null])
   })
@@ -309,9 +325,7 @@ describe('a dead link', () => {
       exitStatus: 0,
     })
     const nextPath = scratch().path('silent-agent-2.pid')
-    const running = host
-      .run({ argv: sleeper(nextPath, 500), timeoutMs: 20_000 })
-      .catch((error: unknown) => error)
+    const running = host.run({ argv: waiter(nextPath), timeoutMs: 50_000 }).catch((error: unknown) => error)
     const agent = agentOf(await pidIn(nextPath))
     process.kill(agent, 'SIGSTOP')
     try {
@@ -322,6 +336,7 @@ describe('a dead link', () => {
       await expect(host.look('/')).rejects.toMatchObject({ code: 'host/lost' })
       expect(host.lost.aborted).toBe(true)
     } finally {
+      letEnd(nextPath)
       process.kill(agent, 'SIGCONT')
     }
   })

@@ -12,6 +12,7 @@ import { LocalHost } from '../../src/host/local.js'
 import { fileSystemOf } from '../../src/host/look.js'
 import { useScratch } from '../support/disks.js'
 import { needs } from '../support/needs.js'
+import { until } from '../support/processes.js'
 
 const scratch = useScratch()
 const LINES = [{ step: 'prepare' }, { text: 'ä\n"\u0000' }, { nested: { list: [1, null] } }]
@@ -75,7 +76,7 @@ describe('a journal file', () => {
     const first = await JournalFile.take(path, 'create', LOCK)
     if (first.is !== 'taken') throw new Error(first.is)
     const waiting = JournalFile.take(path, 'create', { ...LOCK, waitMs: 20_000 })
-    await expect.poll(() => holdsWaiters(path)).toBe(true)
+    await until(() => holdsWaiters(path), 'it waits for the lock')
     await writeFile(`${path}.new`, '{"new":1}\n')
     await rename(`${path}.new`, path)
     await first.journal.close()
@@ -91,7 +92,7 @@ describe('a journal file', () => {
     if (first.is !== 'taken') throw new Error(first.is)
     const ending = new AbortController()
     const waiting = JournalFile.take(path, 'continue', { ...LOCK, waitMs: 60_000, signal: ending.signal })
-    await expect.poll(() => holdsWaiters(path)).toBe(true)
+    await until(() => holdsWaiters(path), 'it waits for the lock')
     ending.abort()
     expect(await waiting).toEqual({ is: 'held' })
     await first.journal.close()

@@ -4,8 +4,11 @@
 import { describe, expect, it } from 'vitest'
 
 import type { Procedure } from '../../src/migrate/journal.js'
+import { withoutStacks } from '../support/no-stacks.js'
 import { Scenario, type Ended, type ScenarioOptions } from './scenario.js'
 import { FAULTS, isRunningOn, type Fault } from './world.js'
+
+withoutStacks()
 
 const PROCEDURES: readonly Procedure[] = ['warm', 'cold', 'off', 'live']
 

@@ -1,11 +1,15 @@
 // Every call of an attempt x every fault x every kind of storage: at every moment every generation of the record can be had, byte for
 // byte, and the next attempt leaves nothing over.
 
+import pLimit from 'p-limit'
 import { describe, expect, it } from 'vitest'
 
 import type { Retention } from '../../src/config/config.js'
+import { withoutStacks } from '../support/no-stacks.js'
 import { Scenario, type Storage } from './scenario.js'
 import { FAULTS, type Fault } from './world.js'
+
+withoutStacks()
 
 const STORAGES: readonly Storage[] = ['undo', 'mixed', 'copies']
 /** Which attempts are interrupted: a selection stands for all where not everything is asked for. */
@@ -13,6 +17,8 @@ const WARM_UPS: Readonly<Record<Storage, readonly number[]>> =
   process.env['BLOCKSYNC_TEST_FULL'] === '1'
     ? { undo: [0, 1, 4], mixed: [0, 1, 4], copies: [0, 1, 4] }
     : { undo: [0, 1], mixed: [4], copies: [4] }
+/** Each waits for files half of its time. */
+const AT_ONCE = 4
 const KEEP: Retention = { last: 2, hourly: 0, daily: 2, weekly: 0 }
 
 /** One attempt with the fault, then one that meets nothing. */
@@ -63,12 +69,17 @@ describe.each(STORAGES)('%s', (storage) => {
     const calls = dry.world.trace
     expect(calls.length).toBeGreaterThan(20)
     const failures: string[] = []
-    for (const [at, name] of calls.entries()) {
-      for (const fault of FAULTS) {
-        const problems = await play(ready, at, fault)
-        if (problems.length > 0) failures.push(`${at} ${name}, ${fault}: ${problems.slice(0, 3).join(' | ')}`)
-      }
-    }
+    const limit = pLimit(AT_ONCE)
+    const played = calls.flatMap((name, at) =>
+      FAULTS.map((fault) =>
+        limit(async () => {
+          const problems = await play(ready, at, fault)
+          if (problems.length > 0)
+            failures.push(`${at} ${name}, ${fault}: ${problems.slice(0, 3).join(' | ')}`)
+        }),
+      ),
+    )
+    await Promise.all(played)
     expect(failures.slice(0, 20), `${failures.length} failures`).toEqual([])
   })
 })

@@ -5,13 +5,15 @@ import { execFile, spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { randomFillSync } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdir, mkdtemp, open, rm } from 'node:fs/promises'
+import { constants, existsSync, readFileSync } from 'node:fs'
+import { type FileHandle, mkdir, mkdtemp, open, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll } from 'vitest'
 
 import { findProgram } from './needs.js'
+import { until } from './processes.js'
 
 const PROGRAM_TIMEOUT_MS = 30_000
 
@@ -45,6 +47,48 @@ export async function allocatedBytes(path: string): Promise<number> {
   }
 }
 
+/**
+ * Rejects where two files are not equal, as cmp(1) does. The page cache is left out where the file system lets it be: the zeros of
+ * holes would fill it, which takes far longer than all else.
+ */
+export async function compareFiles(one: string, other: string): Promise<void> {
+  const memory = pages(2 * CHUNK_BYTES)
+  const [ours, theirs] = [Buffer.from(memory, 0, CHUNK_BYTES), Buffer.from(memory, CHUNK_BYTES)]
+  await using first = await openDirect(one)
+  await using second = await openDirect(other)
+  const [{ size }, { size: otherSize }] = [await first.stat(), await second.stat()]
+  if (size !== otherSize) throw new Error(`${one} has ${size} bytes, ${other} ${otherSize}`)
+  for (let offset = 0; offset < size; offset += CHUNK_BYTES) {
+    const length = Math.min(CHUNK_BYTES, size - offset)
+    const reads = [
+      [first, ours],
+      [second, theirs],
+    ] as const
+    for (const [file, buffer] of reads) {
+      const { bytesRead } = await file.read(buffer, 0, CHUNK_BYTES, offset)
+      if (bytesRead !== length) throw new Error(`${bytesRead} bytes at ${offset} instead of ${length}`)
+    }
+    if (ours.compare(theirs, 0, length, 0, length) !== 0)
+      throw new Error(`${one} and ${other} differ in bytes ${offset} to ${offset + length}`)
+  }
+}
+
+/** Memory that begins with a page, as direct I/O wants it: that of WebAssembly does. Its type is in the library of browsers only. */
+function pages(lengthBytes: number): ArrayBuffer {
+  type Memory = new (descriptor: { initial: number }) => { buffer: ArrayBuffer }
+  const { WebAssembly } = globalThis as unknown as { WebAssembly: { Memory: Memory } }
+  return new WebAssembly.Memory({ initial: lengthBytes >> 16 }).buffer
+}
+
+async function openDirect(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, constants.O_RDONLY | constants.O_DIRECT)
+  } catch {
+    // a file system without direct I/O, such as tmpfs
+    return await open(path, 'r')
+  }
+}
+
 /** A scratch for all tests of the enclosing `describe` (or file): `const scratch = useScratch()`, then `scratch()` in a test. */
 export function useScratch(): () => Scratch {
   let scratch: Scratch | null = null
@@ -70,6 +114,16 @@ export async function openScratch(): Promise<Scratch> {
 export async function tempDir(): Promise<{ path: string; remove: () => Promise<void> }> {
   const scratch = await openScratch()
   return { path: scratch.directory, remove: () => scratch.close() }
+}
+
+/** True while a loop device is one over that file, and not free or somebody else's again. */
+function isLoopOver(device: string, file: string): boolean {
+  const path = `/sys/block/${device.slice('/dev/'.length)}/loop/backing_file`
+  try {
+    return existsSync(path) && [file, `${file} (deleted)`].includes(readFileSync(path, 'utf8').trimEnd())
+  } catch {
+    return false // it was let go between the two
+  }
 }
 
 export class Scratch implements AsyncDisposable {
@@ -143,7 +197,11 @@ export class Scratch implements AsyncDisposable {
   /** Attaches `file` to a free loop device and resolves with its path (`/dev/loopN`). */
   async loopDevice(file: string, ...options: readonly string[]): Promise<string> {
     const device = (await run('losetup', '--find', '--show', ...options, file)).trim()
-    this.#undo.push(() => run('losetup', '--detach', device))
+    this.#undo.push(async () => {
+      await run('losetup', '--detach', device)
+      // whoever looks at it just then, as udev does, has it a moment longer, and with it what the file is on
+      await until(() => !isLoopOver(device, file), `${device} lets go of ${file}`)
+    })
     return device
   }
 

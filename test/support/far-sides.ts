@@ -11,6 +11,13 @@ import { sshdSkipReason, type Sshd, startSshd } from './sshd.js'
 
 export type Way = 'local' | 'openssh' | 'ssh2'
 
+export type Direction = 'push' | 'pull'
+
+/** The directions that a run can have: between two disks of this machine it is a push, whatever is typed. */
+export function directions(way: Way): readonly Direction[] {
+  return way === 'local' ? ['push'] : ['push', 'pull']
+}
+
 export type FarSides = Readonly<{
   /** How a path is named over there. */
   path: (way: Way, path: string) => string
