@@ -112,6 +112,13 @@ async function logged(text: string | RegExp): Promise<void> {
   await until(() => lines.some(has), `the log has ${String(text)}; it has\n${lines.join('\n')}`)
 }
 
+/** The last word of an attempt is there before its process is gone, and only then the job is something else than running. */
+async function statesAre(wanted: readonly (readonly [string, string])[]): Promise<void> {
+  const states = async (): Promise<unknown> =>
+    (await opened().statuses()).jobs.map(({ name, state }) => [name, state])
+  await expect.poll(states, { timeout: 30_000 }).toEqual(wanted)
+}
+
 function opened(): DaemonView {
   if (view === null) throw new Error('nothing was opened')
   return view
@@ -124,12 +131,13 @@ describe('the daemon', () => {
     await logged('fails-1: attempt failed')
     await logged('well-1: attempt done')
     expect(await findDaemon(stateDir)).toMatchObject({ pid: process.pid })
+    await statesAre([
+      ['well-1', 'idle'],
+      ['fails-1', 'failed'],
+    ])
     const document = await opened().statuses()
     expect(document.daemon?.pid).toBe(process.pid)
-    expect(document.jobs.map(({ name, state, generation }) => [name, state, generation])).toEqual([
-      ['well-1', 'idle', 1],
-      ['fails-1', 'failed', null],
-    ])
+    expect(document.jobs.map(({ generation }) => generation)).toEqual([1, null])
     expect(document.jobs[1]?.lastError).toEqual({ code: 'guard/mounted', message: 'it is guard/mounted' })
     const [first] = started()
     expect(first?.words.slice(0, 4)).toEqual(['--json', '--from-daemon', '--state-dir', stateDir])
@@ -222,7 +230,7 @@ describe('the daemon', () => {
     await logged('well-2: attempt done')
     expect((await opened().metrics()).daemon).toMatchObject({ isConfigReloadOk: true, configError: null })
     expect(fronts.at(-1)).toMatchObject({ textfile: '/x/y.prom' })
-    expect((await opened().statuses()).jobs.map(({ name, state }) => [name, state])).toEqual([
+    await statesAre([
       ['well-2', 'idle'],
       ['hangs-1', 'running'],
     ])
