@@ -12,7 +12,7 @@
 #include "jobs.h"
 
 /* Counts changes of what is exported; src/native.ts expects the same number. */
-#define CORE_VERSION 5
+#define CORE_VERSION 6
 
 static napi_value digest_span(napi_env env, napi_callback_info info) {
   napi_value arg[MAX_ARGUMENTS];
@@ -168,25 +168,34 @@ static napi_value finish_write_back(napi_env env, napi_callback_info info) {
   return start_job(env, created, 0, NULL);
 }
 
-static napi_value get_extents(napi_env env, napi_callback_info info) {
+/* Rows of numbers about a range of a descriptor: fd, offset, length, out. */
+static napi_value fill_rows(napi_env env, napi_callback_info info, job_kind kind, size_t numbers, const char *rule) {
   napi_value arg[MAX_ARGUMENTS];
   int fd;
   uint64_t offset, length;
   size_t count;
-  double *triples;
+  double *rows;
   if (!get_arguments(env, info, 4, arg) || !get_fd(env, arg[0], &fd) || !get_size(env, arg[1], "offset", &offset) ||
-      !get_size(env, arg[2], "length", &length) || !get_doubles(env, arg[3], "out", &count, &triples)) {
+      !get_size(env, arg[2], "length", &length) || !get_doubles(env, arg[3], "out", &count, &rows)) {
     return NULL;
   }
-  if (count < 3) {
-    refuse_range(env, "out", "must have room for one extent (three numbers)");
+  if (count < numbers) {
+    refuse_range(env, "out", rule);
     return NULL;
   }
-  job *created = new_range_job(env, JOB_EXTENTS, fd, offset, length);
+  job *created = new_range_job(env, kind, fd, offset, length);
   if (created == NULL) return NULL;
-  created->triples = triples;
-  created->capacity = count / 3;
+  created->triples = rows;
+  created->capacity = count / numbers;
   return start_job(env, created, 1, arg + 3);
+}
+
+static napi_value get_extents(napi_env env, napi_callback_info info) {
+  return fill_rows(env, info, JOB_EXTENTS, 3, "must have room for one extent (three numbers)");
+}
+
+static napi_value get_extent_map(napi_env env, napi_callback_info info) {
+  return fill_rows(env, info, JOB_MAP, EXTENT_MAP_NUMBERS, "must have room for one extent (four numbers)");
 }
 
 static napi_value get_open_descriptors(napi_env env, napi_callback_info info) {
@@ -327,7 +336,7 @@ NAPI_MODULE_INIT() {
       {"startWriteBack", start_write_back}, {"finishWriteBack", finish_write_back},
       {"geometry", get_geometry}, {"dropCache", drop_cache}, {"openPipe", open_pipe},
       {"lock", lock_disk}, {"sendDatagram", send_datagram},
-      {"openDescriptors", get_open_descriptors},
+      {"openDescriptors", get_open_descriptors}, {"extentMap", get_extent_map},
   };
   napi_value value;
   for (size_t index = 0; index < sizeof functions / sizeof functions[0]; index++) {

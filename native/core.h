@@ -129,6 +129,11 @@ void disk_drop_cache(int fd, failure *failed);
 /* flock(2) without waiting: true when the lock is ours, false when somebody else has one that does not go with it. */
 bool disk_lock(int fd, bool is_exclusive, failure *failed);
 
+/* extent-map.c: rows of logical byte, physical byte, length and flags (linux/fiemap.h), ascending, clipped to `within`; what no row
+ * covers is a hole. As many as fit; fewer only where `within` has no more. What is dirty is written out first where it begins with byte 0. */
+#define EXTENT_MAP_NUMBERS 4
+size_t disk_extent_map(int fd, range within, double *rows, size_t capacity, failure *failed);
+
 /* openers.c: regular files and block devices that other processes have open, as rows of pid, fd, 1 for a block device, its
  * number or the file system's, and the inode. Every `slices`-th process, beginning with number `slice`. Returns how many rows there
  * are, also where `capacity` is less. */

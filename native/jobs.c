@@ -59,6 +59,9 @@ static void run_job(napi_env env, void *data) {
     case JOB_EXTENTS:
       running->extent_count = disk_extents(running->fd, running->within, running->triples, running->capacity, &running->failed);
       return;
+    case JOB_MAP:
+      running->extent_count = disk_extent_map(running->fd, running->within, running->triples, running->capacity, &running->failed);
+      return;
     case JOB_ZERO: disk_zero(running->fd, running->ranges, running->range_count, &running->failed); return;
     case JOB_DROP_CACHE: disk_drop_cache(running->fd, &running->failed); return;
     case JOB_DESCRIPTORS:
@@ -112,6 +115,7 @@ static napi_value make_result(napi_env env, const job *finished) {
                 napi_get_boolean(env, finished->written.is_direct_refused, &second) == napi_ok;
       return is_made ? make_pair(env, write_names, first, second) : NULL;
     case JOB_DESCRIPTORS:
+    case JOB_MAP:
     case JOB_EXTENTS: return napi_create_double(env, (double)finished->extent_count, &first) == napi_ok ? first : NULL;
     case JOB_START:
     case JOB_FINISH:

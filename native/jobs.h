@@ -6,7 +6,7 @@
 
 #include "core.h"
 
-typedef enum { JOB_DIGEST, JOB_WRITE, JOB_START, JOB_FINISH, JOB_EXTENTS, JOB_ZERO, JOB_DROP_CACHE, JOB_DESCRIPTORS } job_kind;
+typedef enum { JOB_DIGEST, JOB_WRITE, JOB_START, JOB_FINISH, JOB_EXTENTS, JOB_MAP, JOB_ZERO, JOB_DROP_CACHE, JOB_DESCRIPTORS } job_kind;
 
 /* One asynchronous call. `held` is an array of the JavaScript buffers that it uses; `ranges` is our own copy. */
 typedef struct {

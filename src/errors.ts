@@ -56,6 +56,7 @@ const EXIT_STATUS_OF = {
   'source/open': EXIT.source,
   'source/read': EXIT.source,
   'source/shrank': EXIT.source,
+  'source/track': EXIT.source,
   // --rescue: all else is done, but parts of the source could not be read
   'source/unreadable': EXIT.unreadable,
   // the disk that is written

@@ -80,6 +80,14 @@ export interface NativeCore {
    */
   extents(fd: number, offset: number, length: number, out: Float64Array): Promise<number>
   /**
+   * Where the file system has the content of a regular file: fills `out` with rows of four numbers (logical byte, physical byte,
+   * length in bytes, flags as FIEMAP_EXTENT_* of linux/fiemap.h), ascending and clipped to the range, as many as fit; resolves
+   * with how many. What no row covers is a hole. The range has no more where fewer came than fit. With offset 0 what is dirty is written
+   * out first. FIEMAP_EXTENT_UNKNOWN is set where the places are not on the file system's main device. Rejects with
+   * EOPNOTSUPP where the file system has no maps, with ENOTTY on what is no file, with EOVERFLOW on 2^53 bytes and more.
+   */
+  extentMap(fd: number, offset: number, length: number, out: Float64Array): Promise<number>
+  /**
    * Holes in a file (its size stays), BLKZEROOUT on a block device. Rejects with EOPNOTSUPP where
    * neither is possible, at the first range that fails.
    */
@@ -139,7 +147,7 @@ export type NativeAttempt =
   | Readonly<{ core: null; path: string; reason: string; cause: unknown }>
 
 /** CORE_VERSION of native/blocksync.c that the interface above describes; any other core is not used. */
-const NATIVE_VERSION = 5
+const NATIVE_VERSION = 6
 /** The path of an executable's loader stands right behind its program headers. */
 const ELF_HEAD_BYTES = 4096
 

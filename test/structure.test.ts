@@ -41,7 +41,7 @@ const MAY_IMPORT: Record<string, RegExp> = {
   state: /^endpoint\/stable$/,
   undo: /^$/,
   rate: /^$/,
-  track: /^$/,
+  track: /^digest\/zero$/,
   sync: /^(codec|digest|endpoint|transport)\/open$|^codec\/compressor$|^digest\/(root|zero)$|^(bond|wire|guard|state|undo|rate|track)\//,
   host: /^state\/|^undo\/|^guard\/|^(endpoint|digest|transport)\/open$|^wire\/keepalive$|^sync\/(disk-root|open-disk|undo-disk)$/,
   hypervisor: /^host\/host$/,
@@ -49,7 +49,7 @@ const MAY_IMPORT: Record<string, RegExp> = {
   config: /^rate\/schedule$|^sync\/report$/,
   snapshot: /^host\/host$/,
   replicate:
-    /^sync\/|^guard\/|^state\/|^undo\/|^host\/(host|open)$|^snapshot\/(snapshot|open|quiesce)$|^config\/config$|^hypervisor\/domain-xml$|^rate\/schedule$|^(endpoint|transport)\/open$/,
+    /^sync\/|^guard\/|^state\/|^undo\/|^track\/|^host\/(host|open)$|^snapshot\/(snapshot|open|quiesce)$|^config\/config$|^hypervisor\/domain-xml$|^rate\/schedule$|^(endpoint|transport)\/open$/,
   daemon: /^replicate\/|^config\/config$|^rate\/|^state\//,
 }
 /** Concrete kinds: only the `open` of their folder imports them. */

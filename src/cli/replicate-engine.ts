@@ -19,6 +19,8 @@ import { heldReplicas } from '../replicate/replicas.js'
 import { restore } from '../replicate/restore.js'
 import { reverse } from '../replicate/reverse.js'
 import { changeJobState, openJobState, readHistory } from '../replicate/state-file.js'
+import { parseBase } from '../replicate/given-base.js'
+import { trackingOf } from '../replicate/tracking.js'
 import { takeBack } from '../replicate/take-back.js'
 import { isInWindow, nextInWindow } from '../replicate/windows.js'
 import { openSnapshots } from '../snapshot/open.js'
@@ -144,6 +146,7 @@ async function run(job: Job, request: AttemptRequest): Promise<AttemptRecord> {
   const options = withStateDir(job, stateDir)
   const limited: Job = { ...job, options: bwlimit === undefined ? options : { ...options, bwlimit } }
   const path = ownStatePath(stateDir)
+  const base = parseBase(request.base)
   const record = await runAttempt(limited, {
     stateDir: path,
     nowMs: () => Date.now(),
@@ -157,6 +160,7 @@ async function run(job: Job, request: AttemptRequest): Promise<AttemptRecord> {
       ),
     snapshots: openSnapshots(job.snapshot),
     cutQuiesced,
+    track: base === null ? null : trackingOf(limited, path, base),
     runSync: sync,
     syncHooks,
     hooks: { onEvent, runHook: async (name, facts) => await runHook(job, name, facts, signal) },

@@ -4,6 +4,7 @@
 import { EXIT, isErrorCode, SyncError, toSyncError } from '../errors.js'
 import type { AttemptEvent, Phase } from '../replicate/events.js'
 import type { AttemptRecord } from '../replicate/job-state.js'
+import { BASE_VARIABLE } from '../replicate/given-base.js'
 import type { CommandContext } from './context.js'
 import { EventProgress } from './event-progress.js'
 import { forcedGuards } from './force-flags.js'
@@ -55,6 +56,7 @@ async function attempt(name: string, flags: RunFlags, context: CommandContext): 
       bwlimit: flags.bwlimit === undefined ? undefined : flags.bwlimit.schedule,
       signal: interruption.signal,
       onEvent: (event) => view.show(event),
+      base: flags.fromDaemon === true ? environment[BASE_VARIABLE] : undefined,
       notify: { by: flags.fromDaemon === true ? 'daemon' : 'this', targets: config.notify },
       syncHooks: syncHooksOf(flags, interruption.signal, context),
     })
@@ -145,6 +147,10 @@ class AttemptView {
       case 'warning':
         if (format === 'json') this.#output.json(event)
         if (verbosity !== 'quiet') this.#output.note(`blocksync: warning: ${event.job}: ${event.message}`)
+        return
+      case 'tracked':
+        // for the daemon that asked for it
+        if (format === 'json') this.#output.json(event)
         return
       case 'progress':
         this.#progress.show(event.job, event)

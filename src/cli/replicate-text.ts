@@ -169,11 +169,12 @@ export function attemptLine(
 
 /** What a job does: a line for it, and one for each disk. `nextRun` is ISO, or null where nothing is planned. */
 export function jobLines(job: Job, nextRun: string | null, nowMs: number): string[] {
-  const { name, schedule, snapshot, quiesce, keep, windows, verifyEveryMs, disks } = job
+  const { name, schedule, snapshot, track, quiesce, keep, windows, verifyEveryMs, disks } = job
   const next = nextRun === null ? 'no next run' : `next: ${untilText(nextRun, nowMs)}`
   const parts = [
     `${scheduleText(schedule)}${windows.length === 0 ? '' : ` in ${windows.length} window${windows.length === 1 ? '' : 's'}`} (${next})`,
     `snapshot ${snapshotText(snapshot)}${quiesce === null ? '' : `, quiesced by ${quiesce.kind}`}`,
+    ...(snapshot.kind === 'reflink' && track === 'off' ? ['reads all of the source each time'] : []),
     `keeps ${keepText(keep)}`,
     ...(verifyEveryMs === null ? [] : [`proved every ${lagText(verifyEveryMs / 1000)}`]),
   ]

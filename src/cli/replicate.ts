@@ -37,6 +37,8 @@ export type AttemptRequest = Readonly<{
   bwlimit: RateSchedule | null | undefined
   signal: AbortSignal
   onEvent: (event: AttemptEvent) => void
+  /** What a daemon holds of the attempt before (BASE_VARIABLE); undefined where nothing is kept between attempts. */
+  base: string | undefined
   /** Who tells people of a change: a daemon, or this attempt, whom all jobs have in common. */
   notify: Readonly<{ by: 'daemon' | 'this'; targets: readonly NotifyTarget[] }>
   /** For what the engine says besides. */
@@ -188,6 +190,7 @@ export async function checkConfigCommand(flags: ReplicateFlags, context: Command
             destination: destination.typed,
           })),
           snapshot: job.snapshot,
+          track: job.track,
           quiesce: job.quiesce,
           keep: job.keep,
           lag: job.lag,

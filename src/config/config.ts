@@ -44,6 +44,7 @@ export type Job = Readonly<{
   /** An attempt begins only in one of these; none is always. */
   windows: readonly TimeWindow[]
   snapshot: SnapshotChoice
+  track: TrackChoice
   quiesce: QuiesceChoice | null
   keep: Retention
   lag: Readonly<{ warningMs: number | null; criticalMs: number | null }>
@@ -75,6 +76,9 @@ export type SnapshotChoice =
   | Readonly<{ kind: 'reflink' }>
   | Readonly<{ kind: 'none' }>
   | Readonly<{ kind: 'command'; create: Argv; remove: Argv; timeoutMs: number }>
+
+/** `auto`: where a daemon can tell what changed in the source since its last attempt, only that is read; `off`: all of it. */
+export type TrackChoice = 'auto' | 'off'
 
 export type QuiesceChoice =
   | Readonly<{ kind: 'libvirt'; domain: string; uri: string | null }>

@@ -59,6 +59,7 @@ export function jobOf(request: JobRequest): Job | null {
     schedule,
     windows: both.windows ?? [],
     snapshot,
+    track: both.track ?? 'auto',
     quiesce,
     keep: {
       last: both.keep?.last ?? 1,

@@ -67,6 +67,9 @@ export function schemasOf(parsers: ConfigParsers) {
     )
       .optional()
       .meta({ description: 'Of each snapshot of lvm: a size, or a share of the volume such as 20%' }),
+    track: z.enum(['auto', 'off']).optional().meta({
+      description: 'Whether the daemon reads only what changed in the source since its last attempt (auto)',
+    }),
     quiesce: quiesce(form)
       .optional()
       .meta({ description: 'What is told to be quiet while the snapshot is made' }),

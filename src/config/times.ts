@@ -117,6 +117,8 @@ export function cronOf(text: string): string {
   const fields = expression.split(' ').length
   if (
     text.length > MAX_TEXT ||
+    // croner takes it for a date then
+    expression.includes(':') ||
     !(fields === 5 || fields === 6 || (fields === 1 && expression.startsWith('@')))
   )
     throw wrong(

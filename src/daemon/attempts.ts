@@ -4,7 +4,8 @@
 import type { Job } from '../config/config.js'
 import type { Argv } from '../exec.js'
 import type { RateSchedule } from '../rate/schedule.js'
-import type { Phase } from '../replicate/events.js'
+import type { Phase, TrackedDisk } from '../replicate/events.js'
+import type { Bases } from './bases.js'
 import type { Budget } from './budget.js'
 import type { Work } from './job-entry.js'
 import type { Log } from './log.js'
@@ -29,6 +30,7 @@ export type AttemptsContext = Readonly<{
   configFiles: () => readonly string[]
   bwlimitText: (schedule: RateSchedule | null) => string
   budget: Budget
+  bases: Bases
   log: Log
   steadyMs: () => number
 }>
@@ -59,7 +61,7 @@ export class Attempts {
 
   /** Runs one to its end. Never rejects: how it ended is the answer, and a line in the log. */
   async work(job: Job, work: Work): Promise<ChildEnd> {
-    const { budget, log, environment, steadyMs } = this.#context
+    const { budget, bases, log, environment, steadyMs } = this.#context
     const own = job.options.bwlimit
     const share = work === 'attempt' ? budget.shareForNext(own) : null
     const argv = this.#words(job.name, work, share, own)
@@ -69,25 +71,35 @@ export class Attempts {
       running.heardMs = steadyMs()
       if (running.child.pid !== null && work === 'attempt') budget.heard(running.child.pid)
     }
-    const child = startChild(argv, environment, {
-      onPhase: (phase, attempt) => {
-        if (running.phase === null) log('debug', job.name, `attempt ${attempt} began`)
-        running.phase = phase
-        heard(running)
+    // a drill reads the replica, and all of it
+    const base = work === 'attempt' ? bases.environmentFor(job) : null
+    let tracked: readonly TrackedDisk[] | null = null
+    const child = startChild(
+      argv,
+      { ...environment, ...base },
+      {
+        onPhase: (phase, attempt) => {
+          if (running.phase === null) log('debug', job.name, `attempt ${attempt} began`)
+          running.phase = phase
+          heard(running)
+        },
+        onProgress: (progress) => {
+          running.progress = progress
+          heard(running)
+        },
+        onWarning: (message) => {
+          if (warnings.size < MAX_KNOWN_WARNINGS) warnings.add(message)
+          if (this.#warned.get(job.name)?.has(message) !== true) log('warning', job.name, message)
+        },
+        onTracked: (name, disks) => {
+          if (base !== null && name === job.name) tracked = disks
+        },
+        onSaid: (line) => {
+          // warnings came as events already
+          if (!line.startsWith('blocksync: warning: ')) log('info', job.name, line)
+        },
       },
-      onProgress: (progress) => {
-        running.progress = progress
-        heard(running)
-      },
-      onWarning: (message) => {
-        if (warnings.size < MAX_KNOWN_WARNINGS) warnings.add(message)
-        if (this.#warned.get(job.name)?.has(message) !== true) log('warning', job.name, message)
-      },
-      onSaid: (line) => {
-        // warnings came as events already
-        if (!line.startsWith('blocksync: warning: ')) log('info', job.name, line)
-      },
-    })
+    )
     const running: Running = {
       child,
       job: job.name,
@@ -102,6 +114,8 @@ export class Attempts {
     try {
       const end = await child.ended
       this.#logEnd(running, end, steadyMs() - startedMs)
+      // before the next attempt begins, which removes what it finds of this one
+      if (end.ok && tracked !== null) await bases.adopt(job, tracked)
       return end
     } finally {
       this.#running.delete(running)

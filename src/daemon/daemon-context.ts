@@ -4,6 +4,7 @@
 import type { Argv } from '../exec.js'
 import type { NativeCore } from '../native.js'
 import type { RateSchedule } from '../rate/schedule.js'
+import type { FreeBlocks } from './bases.js'
 import type { LogForm } from './log.js'
 import type { NotifyBy } from './notify.js'
 import type { LoadConfig } from './reload.js'
@@ -38,6 +39,8 @@ export type DaemonContext = Readonly<{
   openFront: OpenFront
   /** How people are told; the real one by default. */
   notifyBy?: NotifyBy
+  /** What room a file system has; the real one by default. */
+  statfs?: (path: string) => Promise<FreeBlocks>
   /** How long attempts may take to end in order, ms. */
   stopGraceMs?: number
 }>

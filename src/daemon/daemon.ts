@@ -6,10 +6,12 @@ import { hostname } from 'node:os'
 import { SyncError, toSyncError } from '../errors.js'
 import { ownWhereabouts } from '../rate/place.js'
 import { lockDaemon, type DaemonNote } from '../replicate/daemon-lock.js'
+import { BASE_VARIABLE } from '../replicate/given-base.js'
 import { ownStatePath } from '../state/directory.js'
 import { packageVersion } from '../version.js'
 import { within } from '../within.js'
 import { Attempts } from './attempts.js'
+import { Bases } from './bases.js'
 import { Budget, limitBySocket } from './budget.js'
 import type { DaemonContext, DaemonSignal } from './daemon-context.js'
 import { createLog, usualLogForm, type Log } from './log.js'
@@ -30,8 +32,15 @@ const TELL_GRACE_MS = 5_000
 /** The schedule is looked at every MOST_SLEEP_MS; when it is not for so long, something is wrong here. */
 const MOST_IDLE_MS = 3 * MOST_SLEEP_MS
 
-/** Variables that are for us and not for what we start. */
-const OWN_VARIABLES = ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID', 'LISTEN_FDS', 'LISTEN_PID']
+/** Variables that are for us and not for what we start, and one that we alone say. */
+const OWN_VARIABLES = [
+  'NOTIFY_SOCKET',
+  'WATCHDOG_USEC',
+  'WATCHDOG_PID',
+  'LISTEN_FDS',
+  'LISTEN_PID',
+  BASE_VARIABLE,
+]
 
 /**
  * Runs until SIGTERM or SIGINT, then resolves with the exit status: 0 for SIGTERM, which is how systemd ends a service, 130 for SIGINT.
@@ -56,6 +65,7 @@ class Daemon {
   readonly #log: Log
   readonly #manager: ServiceManager
   readonly #budget: Budget
+  readonly #bases: Bases
   readonly #attempts: Attempts
   readonly #scheduler: Scheduler
   readonly #teller: Teller
@@ -92,6 +102,11 @@ class Daemon {
     this.#budget = new Budget(config.bwlimit, limitBySocket(ownWhereabouts(environment)), (pid, message) =>
       log('warning', null, `the attempt with pid ${pid} did not take its share of the bandwidth: ${message}`),
     )
+    this.#bases = new Bases({
+      log,
+      steadyMs,
+      ...(context.statfs === undefined ? {} : { statfs: context.statfs }),
+    })
     this.#attempts = new Attempts({
       program: context.program,
       environment,
@@ -99,6 +114,7 @@ class Daemon {
       configFiles: () => this.#loaded.files,
       bwlimitText: context.bwlimitText,
       budget: this.#budget,
+      bases: this.#bases,
       log,
       steadyMs,
     })
@@ -164,6 +180,7 @@ class Daemon {
     } finally {
       if (aliveTimer !== null) clearInterval(aliveTimer)
       await this.#front?.[Symbol.asyncDispose]()
+      await this.#bases.dropAll()
       signals.removeListener('SIGINT', onEnd.SIGINT)
       signals.removeListener('SIGTERM', onEnd.SIGTERM)
       signals.removeListener('SIGHUP', onReload)
@@ -195,7 +212,7 @@ class Daemon {
     if (this.#second !== null) this.#killAll()
     await ended
     await this.#reloads
-    await within(this.#teller.idle(), TELL_GRACE_MS)
+    await Promise.all([this.#bases.dropAll(), within(this.#teller.idle(), TELL_GRACE_MS)])
     this.#log('info', null, 'ended')
     const last = this.#second ?? signal
     if (last === 'SIGINT') return new SyncError('interrupt/sigint', '').exitStatus
@@ -285,6 +302,8 @@ class Daemon {
 
   #changed(): void {
     this.#attempts.lookForSilent()
+    this.#bases.keepOnly(this.#scheduler.views())
+    this.#bases.lookForRoom()
     this.#shown.changed()
     if (this.#state !== 'running') return
     this.#manager

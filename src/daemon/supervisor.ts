@@ -2,10 +2,11 @@
 // lines that are too long; a process that hangs is not killed, only one that was asked to end and did not.
 
 import { spawn, type ChildProcess } from 'node:child_process'
+import { isAbsolute } from 'node:path'
 
 import { isObject } from '../json.js'
 import type { Argv } from '../exec.js'
-import type { Phase } from '../replicate/events.js'
+import type { Phase, TrackedDisk } from '../replicate/events.js'
 import type { RunningProgress } from './view.js'
 
 /** An event has paths and sentences in it; a longer line is none of ours. */
@@ -14,6 +15,10 @@ export const MAX_LINE_BYTES = 256 << 10
 const OUTPUT_GRACE_MS = 2_000
 /** The last words of a process that told no result say why; this much of them is kept. */
 const MAX_STDERR_TAIL_UNITS = 500
+/** A job has no more disks. */
+const MAX_TRACKED_DISKS = 256
+/** PATH_MAX of Linux. */
+const MAX_PATH_UNITS = 4096
 
 const PHASES: readonly unknown[] = [
   'connect',
@@ -40,6 +45,8 @@ export type ChildListener = Readonly<{
   onPhase: (phase: Phase, attempt: string) => void
   onProgress: (progress: RunningProgress) => void
   onWarning: (message: string) => void
+  /** What it left to be taken over once it has ended well; `job` is as the process calls it. */
+  onTracked: (job: string, disks: readonly TrackedDisk[]) => void
   /** A line of stderr, or what was wrong with its stdout. */
   onSaid: (line: string) => void
 }>
@@ -197,11 +204,38 @@ function event(line: string, listener: ChildListener): Record<string, unknown> |
     case 'warning':
       if (typeof value['message'] === 'string') listener.onWarning(value['message'])
       return null
+    case 'tracked': {
+      const { job, attempt } = value
+      const disks = trackedDisks(value['disks'])
+      if (typeof job === 'string' && typeof attempt === 'string' && disks !== null)
+        listener.onTracked(job, disks)
+      else listener.onSaid('what it says of a base for the next attempt is not understood and was left out')
+      return null
+    }
     case 'result':
       return value
     default:
       return null
   }
+}
+
+/** Null where any of it is not as it has to be. */
+function trackedDisks(value: unknown): TrackedDisk[] | null {
+  if (!Array.isArray(value) || value.length === 0 || value.length > MAX_TRACKED_DISKS) return null
+  const disks: TrackedDisk[] = []
+  for (const disk of value as readonly unknown[]) {
+    if (!isObject(disk)) return null
+    const { clone, leaves } = disk
+    if (!isPath(clone) || (leaves !== null && !isPath(leaves))) return null
+    disks.push({ clone, leaves })
+  }
+  return disks
+}
+
+function isPath(value: unknown): value is string {
+  return (
+    typeof value === 'string' && value.length <= MAX_PATH_UNITS && isAbsolute(value) && !value.includes('\0')
+  )
 }
 
 function isCount(value: unknown): value is number {

@@ -74,9 +74,13 @@ export interface Endpoint extends AsyncDisposable {
   /**
    * Reads and digests; see Digester.digestSpan. Resolves with how many of the bytes came from the device and not from the
    * page cache, as far as that is known: a disk that answers from the device wants more calls at once. Rejects with source/shrank or destination/read where the disk
-   * ended early.
+   * ended early. `keptBytes` were not read: their digests were known.
    */
-  digestSpan(range: Range, digester: Digester, out: SpanDigests): Promise<{ coldBytes: number }>
+  digestSpan(
+    range: Range,
+    digester: Digester,
+    out: SpanDigests,
+  ): Promise<{ coldBytes: number; keptBytes?: number }>
 
   /** Reads and digests what will be sent; see Digester.readDigested. Rejects on a short read as digestSpan does. */
   readDigested(

@@ -10,6 +10,7 @@ import type { DiskPair, RunHooks, RunReport } from '../sync/report.js'
 import type { FarSide } from '../transport/transport.js'
 import type { AttemptEvent, Phase } from './events.js'
 import type { FailureRecord } from './job-state.js'
+import type { BeginTracking } from './tracking.js'
 
 /** The engine's entry: sync() of src/sync/sync.ts, or syncPersistently. Never rejects. */
 export type RunSync = (
@@ -64,6 +65,8 @@ export type AttemptContext = Readonly<{
   /** openSnapshots(job.snapshot) of src/snapshot/open.ts. */
   snapshots: SnapshotMethod
   cutQuiesced: CutQuiesced
+  /** trackingOf of replicate/tracking.ts; null where each attempt reads all of its source. */
+  track: BeginTracking | null
   runSync: RunSync
   /** For what the engine says besides: details, notes, lines of stderr, a person who confirms. */
   syncHooks: Pick<RunHooks, 'confirm' | 'onDetail' | 'onNote' | 'onStderrLine' | 'onRetry' | 'onWaiting'>

@@ -15,6 +15,8 @@ const JITTER = 0.25
 /** Beside those that the engine itself would try again (SyncError.isRetriable). */
 const SOON: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'session/lost',
+  // all of it is read then
+  'source/track',
   'connect/refused',
   'connect/failed',
   'connect/host',

@@ -6,12 +6,12 @@ import { realpath } from 'node:fs/promises'
 import type { Job } from '../config/config.js'
 import { type SyncError, toSyncError } from '../errors.js'
 import type { Host } from '../host/host.js'
-import type { Cut, CutRequest } from '../snapshot/snapshot.js'
+import type { CutRequest } from '../snapshot/snapshot.js'
 import { setReadOnly, setWritable } from './access.js'
 import type { AttemptContext } from './context.js'
 import type { Phase } from './events.js'
 import { newestOf } from './generations.js'
-import { askDefinition, writeGuest, type Definition } from './guest.js'
+import { type Definition, writeGuest } from './guest.js'
 import type { JobState } from './job-state.js'
 import { copyNewest, dropLeftOver, keepWanted } from './keep.js'
 import { leadBack, lookAtSteps, saveState } from './lead-back.js'
@@ -19,6 +19,7 @@ import { factsOf, ownReplica } from './own-replica.js'
 import type { Places } from './places.js'
 import type { Generation, ReplicaRecord } from './record.js'
 import { readReplica, snapshotOwner } from './replica-file.js'
+import { SourceCut } from './source-cut.js'
 import { generationDisks, transfer, type Transferred } from './transfer.js'
 
 /** Who is told how far it is. */
@@ -96,12 +97,7 @@ class Making {
     const record = await this.#recover(found)
     this.#mayGoOn()
     tell.phase('snapshot')
-    const cutRequest = await this.#cutRequest()
-    const next = await this.#withCut(cutRequest, async (cut, takenAt, definition) => {
-      const { record: writing, transferred } = await this.#copy(record, cutRequest, cut)
-      tell.phase('commit')
-      return await this.#commit(writing, transferred, cut, takenAt, definition)
-    })
+    const next = await this.#generation(record)
     tell.phase('keep')
     await this.#keep(next)
   }
@@ -134,6 +130,27 @@ class Making {
     return isUnclean ? await keepWanted(host, record, this.#job.keep, true, nowMs, this.#warn) : record
   }
 
+  /** What of the source there is now becomes a generation. */
+  async #generation(record: ReplicaRecord): Promise<ReplicaRecord> {
+    const { tell } = this.#request
+    const context = this.#context
+    await using source = await SourceCut.take(
+      this.#job,
+      context,
+      this.#source,
+      await this.#cutRequest(),
+      this.#warn,
+    )
+    tell.taken(source.takenAt)
+    const definition = await source.definition(this.#job)
+    this.#mayGoOn()
+    const { record: writing, transferred } = await this.#copy(record, source)
+    tell.phase('commit')
+    const committed = await this.#commit(writing, transferred, source, definition)
+    await source.giveAway()
+    return committed
+  }
+
   async #cutRequest(): Promise<CutRequest> {
     const { places, attempt } = this.#request
     // one of the two is the controller's, which is this host
@@ -147,53 +164,16 @@ class Making {
     }
   }
 
-  /** Cuts the source, and removes the snapshot whatever becomes of what is done with it. */
-  async #withCut<T>(
-    cutRequest: CutRequest,
-    act: (cut: Cut, takenAt: string, definition: Definition | null) => Promise<T>,
-  ): Promise<T> {
-    const context = this.#context
-    const request = this.#request
-    const { snapshots } = context
-    const orphans = await snapshots.removeOrphans(this.#source, cutRequest)
-    if (orphans.length > 0)
-      this.#warn(`removed what an attempt before left on ${this.#source.name}: ${orphans.join(', ')}`)
-    this.#mayGoOn()
-    const fromMs = context.nowMs()
-    const cut = await context.cutQuiesced(this.#source, this.#job.quiesce, snapshots, cutRequest)
-    try {
-      for (const warning of cut.warnings) this.#warn(warning)
-      // by our own clock, since lag is told by it: that of the source's host may be another
-      const takenAtMs = Math.min(Math.max(cut.takenAtMs, fromMs), Math.max(fromMs, context.nowMs()))
-      const takenAt = new Date(takenAtMs).toISOString()
-      request.tell.taken(takenAt)
-      const definition = await askDefinition(this.#source, this.#job.quiesce, this.#warn)
-      this.#mayGoOn()
-      return await act(cut, takenAt, definition)
-    } finally {
-      await this.#removeCut(cutRequest, cut)
-    }
-  }
-
-  /** What stays behind is an orphan that the next attempt removes: nothing fails for it. */
-  async #removeCut(cutRequest: CutRequest, cut: Cut): Promise<void> {
-    try {
-      await this.#context.snapshots.remove(this.#source, cutRequest, cut)
-    } catch (thrown) {
-      this.#warn(toSyncError(thrown).message)
-    }
-  }
-
   /** From the first change of the disks to all of them written, flushed and read-only again. */
   async #copy(
     found: ReplicaRecord,
-    cutRequest: CutRequest,
-    cut: Cut,
+    source: SourceCut,
   ): Promise<Readonly<{ record: ReplicaRecord; transferred: Transferred }>> {
     const { tell, places, attempt, lockWaitMs } = this.#request
-    const { nowMs, snapshots } = this.#context
+    const { nowMs } = this.#context
     const host = this.#destination
     tell.phase('copy')
+    const tracks = await source.tracks()
     const record = await saveState(host, { ...found, attempt }, 'writing', nowMs())
     return await this.#orBack(record, async () => {
       for (const { path } of record.disks) await setWritable(host, path)
@@ -202,12 +182,13 @@ class Making {
         this.#context,
         places,
         record,
-        cut,
+        source.cut,
+        tracks,
         lockWaitMs,
         (sentBytes, wireBytes) => tell.sent(sentBytes, wireBytes),
         this.#warn,
       )
-      await snapshots.check(this.#source, cutRequest, cut)
+      await source.check()
       for (const { path } of record.disks) await setReadOnly(host, path)
       return { record, transferred }
     })
@@ -216,8 +197,7 @@ class Making {
   async #commit(
     writing: ReplicaRecord,
     { roots, sentBytes }: Transferred,
-    cut: Cut,
-    takenAt: string,
+    { cut, takenAt }: SourceCut,
     definition: Definition | null,
   ): Promise<ReplicaRecord> {
     const host = this.#destination

@@ -7,6 +7,7 @@ import { syncOptions, type SyncOptions } from '../options.js'
 import type { Cut } from '../snapshot/snapshot.js'
 import type { DiskReport } from '../sync/report.js'
 import { Totals } from '../sync/totals.js'
+import type { SourceTrack } from '../track/track.js'
 import type { AttemptContext } from './context.js'
 import type { Found } from './lead-back.js'
 import { readAs, type Places } from './places.js'
@@ -30,12 +31,13 @@ export async function transfer(
   places: Places,
   record: ReplicaRecord,
   cut: Cut,
+  tracks: readonly SourceTrack[],
   extraWaitMs: number,
   counted: Counted,
   onWarning: (text: string) => void,
 ): Promise<Transferred> {
   const pairs = places.pairs.map(({ source, destination }, index) => ({
-    source: readAs(source, cut.disks[index]?.path ?? source.path),
+    source: readAs(source, cut.disks[index]?.path ?? source.path, tracks[index] ?? null),
     destination,
     // a person typed `reverse`, and read then what is overwritten
     ...(record.base === 'old-source' ? { turned: 'on-purpose' as const } : {}),

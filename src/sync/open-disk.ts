@@ -17,6 +17,7 @@ import type { NativeCore } from '../native.js'
 import { PairKeeper } from '../state/pair-keeper.js'
 import type { KnownDisk } from '../state/record.js'
 import type { HostState } from '../state/state.js'
+import type { SourceTrack } from '../track/track.js'
 import type { DiskUndo } from '../undo/journal.js'
 import { probeContent } from './content-probe.js'
 import { isFrozen, stampOf } from './disk-stamp.js'
@@ -43,6 +44,8 @@ export type DiskRequest = Omit<OpenRequest, 'claim'> &
     undo: UndoWish | 'restore'
     /** For how long another run that has it locked is waited for; absent is not at all. */
     lockWaitMs?: number
+    /** Of a source: what is known of it; null (absent) is nothing. */
+    track?: SourceTrack | null
   }>
 
 /** What the disks of a run that are open in one process share. */
@@ -99,7 +102,7 @@ async function openLocked(
   permit: Permit | null,
   lock: DiskLock,
 ): Promise<OpenDisk> {
-  const { guards, force, lane, peer, undo: keep, lockWaitMs: _, ...open } = request
+  const { guards, force, lane, peer, undo: keep, lockWaitMs: _, track = null, ...open } = request
   const { native, survey } = context
   const warnings = [...lock.warnings]
   const claim = open.access === 'write' && lane === 'first' ? 'exclusive' : 'shared'
@@ -121,7 +124,8 @@ async function openLocked(
     }
     return claim
   }
-  const endpoint = await openClaimed({ ...open, claim }, native, ask, force, warnings)
+  const opened = await openClaimed({ ...open, claim }, native, ask, force, warnings)
+  const endpoint = track?.over(opened) ?? opened
   const made = found === null ? await lockMade(request, context, endpoint) : NO_LOCK
   warnings.push(...made.warnings)
   try {

@@ -74,6 +74,7 @@ export class OpenPairs {
           createSizeBytes: 0,
           peer: 'later',
           standsFor: source.standsFor ?? null,
+          track: source.track ?? null,
         })
       }),
     )

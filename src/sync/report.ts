@@ -3,6 +3,7 @@
 import type { AlgorithmName, Range } from '../digest/digester.js'
 import type { EndpointInfo, StableIdentity } from '../endpoint/endpoint.js'
 import type { SyncError } from '../errors.js'
+import type { SourceTrack } from '../track/track.js'
 import type { Connection, FarSide } from '../transport/transport.js'
 import type { WrittenSummary } from './written-ranges.js'
 
@@ -17,6 +18,8 @@ export type Operand = Readonly<{
    * says of one copy what the next one need not have.
    */
   standsFor?: string
+  /** Of a source in a push: what is known of it, so that not all of it is read; the sources of one run have one seed. */
+  track?: SourceTrack
 }>
 
 export type DiskPair = Readonly<{

@@ -167,16 +167,16 @@ export class Scan {
     const length = Math.min(blockCount * geometry.blockBytes, this.#endBytes - offset)
     if (this.skip?.({ offset, length }) === true) return [{ kind: 'unread', firstBlock, blockCount }]
     const digests = spanDigests(geometry, this.#digester.digestBytes, length)
-    const { coldBytes, damaged } = await this.#digest({ offset, length }, digests)
-    this.#isCold = coldBytes * 2 > length
-    this.readBytes += length
+    const { coldBytes, keptBytes = 0, damaged } = await this.#digest({ offset, length }, digests)
+    this.#isCold = coldBytes * 2 > length - keptBytes
+    this.readBytes += length - keptBytes
     return splitZeros(firstBlock, blockCount, digests, damaged, this.#digester)
   }
 
   async #digest(
     range: Range,
     digests: SpanDigests,
-  ): Promise<{ coldBytes: number; damaged: ReadonlyMap<number, Uint8Array> | null }> {
+  ): Promise<{ coldBytes: number; keptBytes?: number; damaged: ReadonlyMap<number, Uint8Array> | null }> {
     const isOver = (): boolean => this.#stopped
     if (this.rescue !== null) return await this.rescue.digestSpan(range, digests, isOver)
     try {

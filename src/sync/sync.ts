@@ -110,7 +110,7 @@ class SyncRun {
     signal?.throwIfAborted()
     await this.#resuming.check()
     this.#rescue = await openRescue(this.#options, this.#push, this.#hooks)
-    const seed = newSeed()
+    const seed = this.#pairs[0]?.source.track?.seed ?? newSeed()
     using _rate = this.#rate
     // made while the session connects; where nothing is sent there is nothing to limit
     const control = this.#options.mode === 'write' ? this.#openControl() : null

@@ -45,6 +45,7 @@ const STATUS_OF: Record<ErrorCode, number> = {
   'source/open': 5,
   'source/read': 5,
   'source/shrank': 5,
+  'source/track': 5,
   'source/unreadable': 11,
   'rescue/write': 6,
   'receipt/write': 6,

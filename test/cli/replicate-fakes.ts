@@ -27,6 +27,7 @@ export function job(name: string, changes: Partial<Job> = {}): Job {
     schedule: { kind: 'every', everyMs: 900_000, jitterMs: 0 },
     windows: [],
     snapshot: { kind: 'lvm', size: { percent: 20 } },
+    track: 'auto',
     quiesce: null,
     keep: { last: 4, hourly: 0, daily: 7, weekly: 0 },
     lag: { warningMs: 1_800_000, criticalMs: 3_600_000 },

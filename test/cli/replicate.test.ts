@@ -101,15 +101,18 @@ describe('check-config', () => {
       quiesce: { kind: 'libvirt', domain: 'files', uri: null },
       verifyEveryMs: 86_400_000,
     })
-    const { status, stdout } = await replicate(['check-config'], { jobs: [job('web01'), files] })
+    const image = job('image', { snapshot: { kind: 'reflink' }, track: 'off' })
+    const { status, stdout } = await replicate(['check-config'], { jobs: [job('web01'), files, image] })
     expect([status, stdout.trimEnd().split('\n')]).toEqual([
       EXIT.ok,
       [
-        '2 jobs in /etc/blocksync/config.yaml',
+        '3 jobs in /etc/blocksync/config.yaml',
         'web01: every 15 min (next: 10 min 55 s); snapshot lvm (20% each); keeps the last 4, 7 daily',
         '  /dev/vg0/web01 -> root@kvm2:/dev/vg0/web01',
         'files: cron 0 3 * * * Europe/Berlin in 1 window (next: 10 min 55 s); snapshot reflink, quiesced by libvirt; keeps the newest; proved every 1 d',
         '  /dev/vg0/files -> root@kvm2:/dev/vg0/files',
+        'image: every 15 min (next: 10 min 55 s); snapshot reflink; reads all of the source each time; keeps the last 4, 7 daily',
+        '  /dev/vg0/image -> root@kvm2:/dev/vg0/image',
       ],
     ])
   })
@@ -142,7 +145,11 @@ describe('check-config', () => {
   it('with --json is one object, with -q nothing', async () => {
     const { stdout } = await replicate(['check-config', '--json'], { jobs: [job('web01')] })
     expect(jsonLines(stdout)).toMatchObject([
-      { event: 'config', ok: true, jobs: [{ name: 'web01', nextRun: '2026-01-02T03:15:00.000Z' }] },
+      {
+        event: 'config',
+        ok: true,
+        jobs: [{ name: 'web01', nextRun: '2026-01-02T03:15:00.000Z', track: 'auto' }],
+      },
     ])
     expect((await replicate(['check-config', '-q'], { jobs: [job('web01')] })).stdout).toBe('')
   })
@@ -177,6 +184,7 @@ describe('run', () => {
     onEvent({ event: 'phase', job: 'web01', attempt: 'a', phase: 'snapshot' })
     onEvent({ event: 'progress', job: 'web01', doneBytes: 1, totalBytes: 2, sentBytes: 1 })
     onEvent({ event: 'warning', job: 'web01', message: 'look out' })
+    onEvent({ event: 'tracked', job: 'web01', attempt: 'a', disks: [{ clone: '/c', leaves: null }] })
     syncHooks.onStderrLine?.('said there')
     return attempt()
   }
@@ -215,7 +223,7 @@ describe('run', () => {
       return attempt()
     })
     const lines = jsonLines(stdout)
-    expect(lines.map(({ event }) => event)).toEqual(['phase', 'progress', 'warning', 'result'])
+    expect(lines.map(({ event }) => event)).toEqual(['phase', 'progress', 'warning', 'tracked', 'result'])
     expect(lines.at(-1)).toEqual({ event: 'result', ok: true, job: 'web01', ...attempt() })
   })
 
@@ -254,6 +262,13 @@ describe('run', () => {
     expect([now.status, now.requests[0]?.trigger]).toEqual([EXIT.ok, 'now'])
     const daemons = await run(['--from-daemon'], undefined, closed)
     expect([daemons.status, daemons.requests[0]?.trigger]).toEqual([EXIT.ok, 'regular'])
+  })
+
+  it('begins with what a daemon holds, and by hand with nothing', async () => {
+    const setup = { environment: { BLOCKSYNC_BASE: '{"disks":[]}' } }
+    const daemons = await run(['--from-daemon'], undefined, {}, setup)
+    expect(daemons.requests[0]?.base).toBe('{"disks":[]}')
+    expect((await run([], undefined, {}, setup)).requests[0]?.base).toBeUndefined()
   })
 
   it('overrides the guards that are named, and asks at a terminal', async () => {

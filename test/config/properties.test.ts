@@ -30,7 +30,7 @@ function checkText(text: string): 'read' | 'refused' {
 }
 
 const JOB_KEYS = [
-  'every cron timezone jitter windows snapshot snapshot_size quiesce keep lag verify_every hooks notify boot'.split(
+  'every cron timezone jitter windows snapshot snapshot_size track quiesce keep lag verify_every hooks notify boot'.split(
     ' ',
   ),
   ['disks', 'source', 'destination', '__proto__', 'constructor'],

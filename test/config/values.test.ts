@@ -40,6 +40,7 @@ describe('a job', () => {
       schedule: { kind: 'every', everyMs: 900_000, jitterMs: 0 },
       windows: [],
       snapshot: { kind: 'none' },
+      track: 'auto',
       quiesce: null,
       keep: { last: 1, hourly: 0, daily: 0, weekly: 0 },
       lag: { warningMs: 1_800_000, criticalMs: HOUR_MS },
@@ -103,6 +104,8 @@ describe('a job', () => {
       boot: { memoryBytes: 512 << 20, expect: 'login', timeoutMs: 180_000, format: null, arguments: [] },
       windows: [{ days: [6], fromMinute: 0, toMinute: 0 }],
     })
+    expect(jobOf('', 'defaults: { snapshot: reflink, track: off }').track).toBe('off')
+    expect(jobOf('track: auto', 'defaults: { snapshot: reflink, track: off }').track).toBe('auto')
     expect(jobOf('boot: { expect: login, format: qcow2 }', before).boot).toMatchObject({ format: 'qcow2' })
     expect(
       jobOf('quiesce: none, verify_every: never, boot: none, windows: [], bwlimit: off', before),

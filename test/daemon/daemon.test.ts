@@ -1,7 +1,15 @@
 // The daemon as a whole, with real files, processes and signals; only the attempts are faked.
 
 import { EventEmitter } from 'node:events'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -16,6 +24,7 @@ import type { DaemonView } from '../../src/daemon/view.js'
 import type { MetricsConfig } from '../../src/config/config.js'
 import { loadNative } from '../../src/native.js'
 import { findDaemon } from '../../src/replicate/daemon-lock.js'
+import { changeJobState } from '../../src/replicate/state-file.js'
 import { needs } from '../support/needs.js'
 import { isRunning, until } from '../support/processes.js'
 import { receive } from './receiver.js'
@@ -29,6 +38,7 @@ type Started = Readonly<{
   words: string[]
   pid: number
   notify: string | null
+  base: string | null
 }>
 
 let directory: string
@@ -117,6 +127,19 @@ async function statesAre(wanted: readonly (readonly [string, string])[]): Promis
   const states = async (): Promise<unknown> =>
     (await opened().statuses()).jobs.map(({ name, state }) => [name, state])
   await expect.poll(states, { timeout: 30_000 }).toEqual(wanted)
+}
+
+/** Files without a name that this process holds for the next attempts. */
+function held(): string[] {
+  return readdirSync('/proc/self/fd').flatMap((fd) => {
+    try {
+      const path = readlinkSync(`/proc/self/fd/${fd}`)
+      return path.startsWith(`${stateDir}/.`) ? [path] : []
+    } catch {
+      // the descriptor that the listing itself had
+      return []
+    }
+  })
 }
 
 function opened(): DaemonView {
@@ -276,6 +299,61 @@ describe('the daemon', () => {
     // the fake writes `well` each time, as no attempt would
     expect(lines.filter((line) => line.includes('read while it changes'))).toHaveLength(1)
     expect(new Set(told)).toEqual(new Set(['fails-1 failing']))
+  })
+
+  it('gives an attempt what the one before left, until the job is another one, is gone or is paused', async () => {
+    const every = 'every: 1s, snapshot: reflink'
+    configure('', {
+      'tracks-1': every,
+      'tracks-2': every,
+      'tracks-3': 'every: 1h, snapshot: reflink',
+      'well-1': 'every: 1h',
+    })
+    const daemon = start({ environment: { PATH: process.env['PATH'], BLOCKSYNC_BASE: 'of somebody else' } })
+    const basesOf = (name: string): (string | null)[] =>
+      started().flatMap(({ job, base }) => (job === name ? [base] : []))
+    const isGiven = (base: string | null): boolean => base !== null && /"clone":"\/proc\//.test(base)
+    await until(() => basesOf('tracks-1').length >= 3 && basesOf('tracks-2').length >= 2, 'several ran')
+    await logged('tracks-3: attempt done')
+    // each job stands on another line then, in another file
+    configure('# a line more', {
+      'well-2': 'every: 1h',
+      'tracks-1': every,
+      'tracks-2': every,
+      'tracks-3': 'every: 1h, snapshot: reflink',
+    })
+    signals.emit('SIGHUP')
+    await logged('was read again')
+    const many = basesOf('tracks-1').length
+    await until(() => basesOf('tracks-1').length >= many + 2, 'it goes on')
+    expect(basesOf('tracks-1').map(isGiven)).toEqual(basesOf('tracks-1').map((_, index) => index > 0))
+    expect(basesOf('well-1')).toEqual([null])
+    configure('', { 'tracks-1': `${every}, track: off`, 'tracks-3': 'every: 1h, snapshot: reflink' })
+    signals.emit('SIGHUP')
+    await until(() => basesOf('tracks-1').at(-1) === null, 'nothing is given')
+    await until(() => held().length === 2, `only those of tracks-3 are held: ${held().join()}`)
+    await changeJobState(stateDir, 'tracks-3', (state) => ({
+      ...state,
+      paused: { since: new Date().toISOString(), reason: null },
+    }))
+    await expect
+      .poll(async () => (await opened().statuses()).jobs.map(({ state }) => state), { timeout: 30_000 })
+      .toContain('paused')
+    signals.emit('SIGHUP')
+    await until(() => held().length === 0, 'nothing is held')
+    signals.emit('SIGTERM')
+    expect(await daemon).toBe(0)
+    expect(lines.filter((line) => /^<[34]>tracks/.test(line))).toEqual([])
+  })
+
+  it('holds nothing any more when it has ended', async () => {
+    configure('', { 'tracks-1': 'every: 1h, snapshot: reflink' })
+    const daemon = start()
+    await logged('tracks-1: attempt done')
+    await until(() => held().length === 2, 'two are held')
+    signals.emit('SIGTERM')
+    expect(await daemon).toBe(0)
+    expect(held()).toEqual([])
   })
 
   it('leaves no descriptor behind after many attempts, ended in every way', async () => {

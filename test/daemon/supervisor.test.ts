@@ -20,6 +20,7 @@ const listener: ChildListener = {
   onPhase: (phase, attempt) => heard.push([phase, attempt]),
   onProgress: (progress) => heard.push(progress),
   onWarning: (message) => heard.push({ warning: message }),
+  onTracked: (job, disks) => heard.push({ job, disks }),
   onSaid: (line) => heard.push({ said: line }),
 }
 
@@ -116,6 +117,18 @@ describe('an attempt as a process', () => {
     expect(heard).toContainEqual({ said: 'not json' })
     expect(JSON.stringify(heard).length).toBeLessThan(2000)
     expect(heard).not.toContainEqual(expect.objectContaining({ doneBytes: -1 }))
+  })
+
+  it('leaves out what is no base for the next attempt, field by field', async () => {
+    expect(await start('mistells').ended).toMatchObject({ told: 'result', ok: true })
+    const disks = [
+      { clone: '/c', leaves: null },
+      { clone: '/c', leaves: '/l' },
+    ]
+    expect(heard.slice(-1)).toEqual([{ job: 'mistells', disks }])
+    const said = 'what it says of a base for the next attempt is not understood and was left out'
+    expect(heard.filter((one) => JSON.stringify(one) === JSON.stringify({ said }))).toHaveLength(20)
+    expect(heard).toHaveLength(3 + 20 + 1)
   })
 
   it('has ended when it has, though what it left behind holds its pipes', async () => {

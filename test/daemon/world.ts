@@ -24,6 +24,7 @@ export function job(name: string, change: Partial<Job> = {}): Job {
     schedule: { kind: 'every', everyMs: 60_000, jitterMs: 0 },
     windows: [],
     snapshot: { kind: 'none' },
+    track: 'auto',
     quiesce: null,
     keep: { last: 1, hourly: 0, daily: 0, weekly: 0 },
     lag: { warningMs: 120_000, criticalMs: 240_000 },

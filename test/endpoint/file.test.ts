@@ -2,11 +2,15 @@
 
 import { readFile } from 'node:fs/promises'
 
+import { afterAll } from 'vitest'
+
 import type { Range } from '../../src/digest/digester.js'
 import type { OpenRequest } from '../../src/endpoint/endpoint.js'
 import { openEndpoint } from '../../src/endpoint/open.js'
 import { loadNative } from '../../src/native.js'
 import type { NativeCore } from '../../src/native.js'
+import { LeafFile } from '../../src/track/leaf-file.js'
+import { SourceTrack } from '../../src/track/track.js'
 import type { Piece } from '../support/disks.js'
 import { allocatedBytes, useScratch } from '../support/disks.js'
 import { needs } from '../support/needs.js'
@@ -19,9 +23,17 @@ const DEVICE_BLOCKS_BYTES = 16 * 65536
 
 const scratch = useScratch()
 let made = 0
+const leafFiles: LeafFile[] = []
+
+afterAll(async () => {
+  for (const file of leafFiles) await file.close()
+})
 
 describeEndpoint('image file, native core', needs('native'), () => fileKind(loadNative('require')))
 describeEndpoint('image file, without the native core', { skip: false }, () => fileKind(null))
+describeEndpoint('image file of which the digests are kept', needs('native'), () =>
+  trackedKind(loadNative('require')),
+)
 describeEndpoint('loop device, native core', needs('loop', 'native'), () =>
   deviceKind(loadNative('require'), 512),
 )
@@ -48,6 +60,31 @@ function fileKind(native: NativeCore | null) {
         bytes: () => readFile(path),
         // without the core zeros are written: a range of data stays allocated, a hole stays a hole
         allocatedBytes: native === null && holes.length === 0 ? null : () => allocatedBytes(path),
+      }
+    },
+  }
+}
+
+/** A source as an attempt of `replicate` reads it; a destination is an image file like others. */
+function trackedKind(native: NativeCore | null) {
+  const kind = fileKind(native)
+  return {
+    ...kind,
+    make: async (data: Uint8Array, holes: readonly Range[]): Promise<Subject> => {
+      const subject = await kind.make(data, holes)
+      return {
+        ...subject,
+        open: async (role, access) => {
+          const endpoint = await subject.open(role, access)
+          if (role === 'destination') return endpoint
+          made += 1
+          const file = await LeafFile.create(scratch().path(`leaves-${made}`))
+          leafFiles.push(file)
+          const changed = Promise.resolve(null)
+          return new SourceTrack({ file, seed: Buffer.alloc(16), source: '1.2', copy: '1.9', changed }).over(
+            endpoint,
+          )
+        },
       }
     },
   }

@@ -1,13 +1,14 @@
-// The native core's calls on disks: holes, zeroing, writing, geometry, cache; and what each refuses before it starts.
+// The native core's calls on disks: holes, maps, zeroing, writing, geometry, cache; and what each refuses before it starts.
 
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
 import { open, readFile, type FileHandle } from 'node:fs/promises'
+import { join } from 'node:path'
 
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeAll, describe, expect, it } from 'vitest'
 
 import { loadNative, type NativeCore } from '../../src/native.js'
-import { allocatedBytes, useScratch } from '../support/disks.js'
+import { allocatedBytes, run, useScratch } from '../support/disks.js'
 import { needs } from '../support/needs.js'
 
 const CLOSED_FD = 1_000_000
@@ -115,6 +116,107 @@ describe('the native core', needs('native'), () => {
     it('is one data extent on a device', needs('loop'), async () => {
       const device = await scratch().loopDevice(await scratch().sparseFile(`image${names++}`, MIB))
       expect(await extentsOf(await opened(device, 'r'), 4096, 8192)).toEqual([[4096, 8192, DATA]])
+    })
+  })
+
+  describe('extentMap', needs('loop', 'mkfs.ext4'), () => {
+    /** Enough for more than one call of the kernel. */
+    const PIECES = 1500
+    const PIECE_BYTES = 16384
+    let image = ''
+
+    beforeAll(async () => {
+      const fileSystem = await scratch().sparseFile(`fs${names++}`, 64 * MIB)
+      await run('mkfs.ext4', '-q', fileSystem)
+      image = join(await scratch().mount('mapped', fileSystem, '-o', 'loop'), 'image')
+      const handle = await open(image, 'w')
+      await handle.truncate(PIECES * PIECE_BYTES)
+      for (let at = 0; at < PIECES; at++) await handle.write(randomBytes(4096), 0, 4096, at * PIECE_BYTES)
+      await handle.close()
+    })
+
+    async function mapOf(
+      handle: FileHandle,
+      offset: number,
+      length: number,
+      room: number,
+    ): Promise<number[][]> {
+      const out = new Float64Array(room * 4)
+      const count = await core().extentMap(handle.fd, offset, length, out)
+      return Array.from({ length: count }, (_, index) => [...out.subarray(index * 4, index * 4 + 4)])
+    }
+
+    it('tells where data is, each piece in a place of its own, and nothing of holes', async () => {
+      const map = await mapOf(await opened(image, 'r'), 0, 2 ** 40, 2 * PIECES)
+      expect(map.map(([logical, , length]) => [logical, length])).toEqual(
+        Array.from({ length: PIECES }, (_, at) => [at * PIECE_BYTES, 4096]),
+      )
+      const places = map.map(([, physical = 0]) => physical)
+      expect(new Set(places).size).toBe(PIECES)
+      expect(places.every((place) => place > 0 && place % 1024 === 0)).toBe(true)
+      // FIEMAP_EXTENT_LAST: nothing else is to be said of them
+      expect(map.map(([, , , flags]) => flags)).toEqual([...Array.from({ length: PIECES - 1 }, () => 0), 1])
+    })
+
+    it('gives as many as fit, from where it is asked', async () => {
+      const handle = await opened(image, 'r')
+      const whole = await mapOf(handle, 0, PIECES * PIECE_BYTES, PIECES)
+      for (const room of [1, 7, 1024, 1025]) {
+        const found: number[][] = []
+        for (let at = 0; found.length < PIECES;) {
+          const part = await mapOf(handle, at, PIECES * PIECE_BYTES - at, room)
+          expect(part).toHaveLength(Math.min(room, PIECES - found.length))
+          found.push(...part)
+          const [logical = 0, , length = 0] = part.at(-1) ?? []
+          at = logical + length
+        }
+        expect(found).toEqual(whole)
+      }
+    })
+
+    it('is cut to the range, places too', async () => {
+      const handle = await opened(image, 'r')
+      const [[, first = 0] = [], [, second = 0] = []] = await mapOf(handle, 0, 2 * PIECE_BYTES, 4)
+      const map = await mapOf(handle, 1000, PIECE_BYTES, 4)
+      // to some file systems the last one of the range is the last one
+      const LAST = 1
+      expect(
+        map.map(([logical, physical, length, flags = 0]) => [logical, physical, length, flags & ~LAST]),
+      ).toEqual([
+        [1000, first + 1000, 3096, 0],
+        [PIECE_BYTES, second, 1000, 0],
+      ])
+      expect(await mapOf(handle, 4096, PIECE_BYTES - 4096, 4)).toEqual([])
+      expect(await mapOf(handle, 0, 0, 4)).toEqual([])
+      expect(await mapOf(handle, PIECES * PIECE_BYTES, MIB, 4)).toEqual([])
+    })
+
+    it('knows what was written just now, and what was only laid out', needs('fallocate'), async () => {
+      const handle = await opened(`${image}-new`, 'w+')
+      await handle.write(randomBytes(8192))
+      await run('fallocate', '--offset', '8192', '--length', '8192', `${image}-new`)
+      const map = await mapOf(handle, 0, MIB, 4)
+      // FIEMAP_EXTENT_DELALLOC and _UNKNOWN of the first one are gone; _UNWRITTEN
+      expect(map.map(([logical, , length, flags = 0]) => [logical, length, flags & 0x806])).toEqual([
+        [0, 8192, 0],
+        [8192, 8192, 0x800],
+      ])
+    })
+
+    it('says why there is none', async () => {
+      const memory = await scratch().mount('unmapped', 'tmpfs', '-t', 'tmpfs', '-o', 'size=1M')
+      const device = await scratch().loopDevice(await scratch().sparseFile(`image${names++}`, MIB))
+      await expect(mapOf(await opened(`${memory}/image`, 'w+'), 0, MIB, 1)).rejects.toMatchObject({
+        code: 'EOPNOTSUPP',
+        syscall: 'ioctl FS_IOC_FIEMAP',
+      })
+      for (const path of [device, memory])
+        await expect(mapOf(await opened(path, 'r'), 4096, MIB, 1)).rejects.toMatchObject({
+          code: 'ENOTTY',
+          offset: 4096,
+        })
+      const closed = core().extentMap(CLOSED_FD, 0, 1, new Float64Array(4))
+      await expect(closed).rejects.toMatchObject({ code: 'EBADF', syscall: 'fstat' })
     })
   })
 
@@ -288,6 +390,13 @@ describe('the native core', needs('native'), () => {
       ],
       ['infinite length', (native) => native['extents']?.(0, 0, Infinity, new Float64Array(3)), RangeError],
       ['extents without room', (native) => native['extents']?.(0, 0, 1, new Float64Array(2)), RangeError],
+      ['a map without room', (native) => native['extentMap']?.(0, 0, 1, new Float64Array(3)), RangeError],
+      ['a map into bytes', (native) => native['extentMap']?.(0, 0, 1, new Uint8Array(32)), TypeError],
+      [
+        'a map from a fraction on',
+        (native) => native['extentMap']?.(0, 0.5, 1, new Float64Array(4)),
+        RangeError,
+      ],
       ['extents into bytes', (native) => native['extents']?.(0, 0, 1, new Uint8Array(24)), TypeError],
       [
         'half a pair',

@@ -140,7 +140,7 @@ await bootReplica({ host, disks: [{ path: '${path}', format: 'raw' }], boot, wor
     const ended = once(child, 'exit')
     child.kill('SIGKILL')
     await ended
-    await expect.poll(() => processesWith(path), { timeout: 10_000 }).toEqual([])
+    await expect.poll(() => processesWith(path), { timeout: 30_000 }).toEqual([])
     await expect
       .poll(
         async () =>
@@ -148,7 +148,7 @@ await bootReplica({ host, disks: [{ path: '${path}', format: 'raw' }], boot, wor
             () => true,
             () => false,
           ),
-        { timeout: 5000 },
+        { timeout: 30_000 },
       )
       .toBe(false)
   })

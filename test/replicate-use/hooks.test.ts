@@ -38,6 +38,7 @@ function jobWith(hooks: Partial<Record<HookName, HookCommand>>): Job {
     schedule: { kind: 'every', everyMs: 60_000, jitterMs: 0 },
     windows: [],
     snapshot: { kind: 'none' },
+    track: 'auto',
     quiesce: null,
     keep: { last: 1, hourly: 0, daily: 0, weekly: 0 },
     lag: { warningMs: null, criticalMs: null },

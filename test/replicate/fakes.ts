@@ -341,6 +341,7 @@ export function fakeContext(world: World, stateDir: string, attempt: string): At
       world.call('openHost', side.kind === 'local' ? 'here' : 'there', () => fakeHost(world, side.kind)),
     snapshots: fakeSnapshots(world),
     cutQuiesced: async (host, _, method, request) => method.cut(host, request),
+    track: null,
     runSync: fakeEngine(world),
     syncHooks: {},
     hooks: {

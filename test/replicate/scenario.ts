@@ -32,6 +32,7 @@ export function jobOf(keep: Retention): Job {
     schedule: { kind: 'every', everyMs: 900_000, jitterMs: 0 },
     windows: [],
     snapshot: { kind: 'reflink' },
+    track: 'auto',
     quiesce: null,
     keep,
     lag: { warningMs: null, criticalMs: null },

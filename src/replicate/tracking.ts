@@ -1,0 +1,168 @@
+// What an attempt knows of its source from the one before: a clone and leaf digests that the daemon holds come in, a track for each
+// disk goes to the engine, and what it read is sealed for the next attempt. Where anything is missing, all is read; it refuses nothing.
+
+import { randomBytes } from 'node:crypto'
+import { type FileHandle, mkdir, open, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+
+import type { Job } from '../config/config.js'
+import type { Range } from '../digest/digester.js'
+import { SEED_BYTES } from '../digest/digester.js'
+import { errnoOf } from '../errors.js'
+import { loadNative, type NativeCore } from '../native.js'
+import type { Cut } from '../snapshot/snapshot.js'
+import { changedRanges, trackable } from '../track/changed-ranges.js'
+import { type LeafFacts, LeafFile } from '../track/leaf-file.js'
+import { SourceTrack } from '../track/track.js'
+import type { TrackedDisk } from './events.js'
+import type { GivenBase } from './given-base.js'
+import { jobDirectory } from './state-file.js'
+
+/** Of all disks of an attempt. */
+export interface Tracking extends AsyncDisposable {
+  /** In the order of the disks of the cut. */
+  readonly tracks: readonly SourceTrack[]
+  /** When all was read and the generation is committed: what the daemon is to take; null where too much is missing. */
+  seal(cut: Cut): Promise<readonly TrackedDisk[] | null>
+}
+
+/** Null where nothing can be tracked: then the cut is not to be kept. `note` is told why all is read where it is. */
+export type BeginTracking = (cut: Cut, note: (text: string) => void) => Promise<Tracking | null>
+
+/** For a job of which the daemon gave `given`; `stateDir` is where new leaf files are made. */
+export function trackingOf(job: Job, stateDir: string, given: GivenBase): BeginTracking {
+  return async (cut, note) => {
+    const native = loadNative(job.options.native)
+    if (native === null) return null
+    const directory = jobDirectory(stateDir, job.name)
+    const disks: Tracked[] = []
+    try {
+      for (const [index, disk] of cut.disks.entries()) {
+        const now = await open(disk.path, 'r')
+        disks.push(new Tracked(now))
+        if (!(await trackable(now.fd))) {
+          await closeAll(disks)
+          return null
+        }
+        await disks[index]?.find(given.disks[index] ?? null, join(directory, `leaves-${index}`), note)
+      }
+      const seeds = disks.flatMap(({ facts }) => (facts === null ? [] : [Buffer.from(facts.seed, 'hex')]))
+      const seed = seeds[0] ?? randomBytes(SEED_BYTES)
+      const tracks: SourceTrack[] = []
+      for (const [index, { original }] of cut.disks.entries()) {
+        const tracked = disks[index]
+        if (tracked === undefined) throw new RangeError('a disk of the cut was not opened')
+        tracks.push(await tracked.track(native, seed, original))
+      }
+      return new AttemptTracking(tracks, disks)
+    } catch (error) {
+      await closeAll(disks)
+      throw error
+    }
+  }
+}
+
+class AttemptTracking implements Tracking {
+  readonly tracks: readonly SourceTrack[]
+  readonly #disks: readonly Tracked[]
+
+  constructor(tracks: readonly SourceTrack[], disks: readonly Tracked[]) {
+    this.tracks = tracks
+    this.#disks = disks
+  }
+
+  async seal(cut: Cut): Promise<readonly TrackedDisk[] | null> {
+    const sealed: TrackedDisk[] = []
+    for (const [index, track] of this.tracks.entries()) {
+      const facts = track.facts()
+      if (facts === null) return null
+      await track.file.seal(facts)
+      const clone = cut.disks[index]?.path ?? ''
+      sealed.push({ clone, leaves: this.#disks[index]?.isNew === true ? track.file.path : null })
+    }
+    return sealed
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await closeAll(this.#disks)
+  }
+}
+
+/** One disk: its clone of now, that of then where there is one, and the leaf file of both. */
+class Tracked {
+  /** The leaf file has a name, and nobody holds it yet. */
+  isNew = false
+  readonly #now: FileHandle
+  #base: FileHandle | null = null
+  #baseIs = ''
+  #file: LeafFile | null = null
+  #changed: Promise<unknown> = Promise.resolve()
+
+  constructor(now: FileHandle) {
+    this.#now = now
+  }
+
+  /** What the leaves are of; null where the clone of then is not there, or not the one that they are of. */
+  get facts(): LeafFacts | null {
+    const facts = this.#file?.facts ?? null
+    return facts?.copy === this.#baseIs ? facts : null
+  }
+
+  /** Opens what the daemon holds, or makes a leaf file at `path`. */
+  async find(given: GivenBase['disks'][number], path: string, note: (text: string) => void): Promise<void> {
+    if (given !== null) {
+      try {
+        this.#base = await open(given.clone, 'r')
+        this.#file = await LeafFile.open(given.leaves)
+        this.#baseIs = await identityOf(this.#base)
+        if (this.facts === null) note('the attempt before did not come to its end: all of the source is read')
+        return
+      } catch (error) {
+        // given up meanwhile, for want of room or by a daemon that ended
+        if (errnoOf(error) === null) throw error
+        await this.#base?.close()
+        this.#base = null
+      }
+    }
+    await mkdir(join(path, '..'), { recursive: true })
+    this.#file = await LeafFile.create(path)
+    this.isNew = true
+  }
+
+  async track(native: NativeCore, seed: Uint8Array, original: string): Promise<SourceTrack> {
+    const file = this.#file
+    if (file === null) throw new TypeError('a disk without its leaf file')
+    const [source, copy] = [await identityOf(original), await identityOf(this.#now)]
+    const changed = this.#compare(native)
+    this.#changed = changed.catch(() => undefined) // whoever reads first hears of it
+    return new SourceTrack({ file, seed, source, copy, changed })
+  }
+
+  async close(): Promise<void> {
+    await this.#changed
+    await Promise.all([this.#now.close(), this.#base?.close(), this.#file?.close()])
+  }
+
+  /** Null where there is nothing to compare with. */
+  async #compare(native: NativeCore): Promise<readonly Range[] | null> {
+    const { facts } = this
+    if (facts === null || this.#base === null) return null
+    const { size } = await this.#now.stat()
+    return await changedRanges(native, this.#base.fd, this.#now.fd, {
+      lengthBytes: size,
+      grainBytes: facts.leafBytes,
+    })
+  }
+}
+
+/** Nobody else has it as long as the file is there, or open. */
+async function identityOf(file: string | FileHandle): Promise<string> {
+  const { dev, ino } = await (typeof file === 'string'
+    ? stat(file, { bigint: true })
+    : file.stat({ bigint: true }))
+  return `${dev}.${ino}`
+}
+
+async function closeAll(disks: readonly Tracked[]): Promise<void> {
+  await Promise.all(disks.map((disk) => disk.close()))
+}
