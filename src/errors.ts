@@ -65,6 +65,7 @@ const EXIT_STATUS_OF = {
   'destination/write': EXIT.destination,
   'destination/no-space': EXIT.destination,
   'destination/flush': EXIT.destination,
+  'destination/track': EXIT.destination,
   'destination/undo': EXIT.destination,
   'destination/undo-space': EXIT.destination,
   // the disks are done, their receipt is not

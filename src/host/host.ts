@@ -56,6 +56,16 @@ export type FileFacts = Readonly<{
   isProtected: boolean
 }>
 
+/**
+ * What changes when a disk is written to: a file's inode, size and both times; of a device the sectors written since its host came
+ * up, and which boot that was. Null for a device that does not count them.
+ */
+export function diskStamp(facts: FileFacts): string | null {
+  const { kind, identity, sizeBytes, modifiedNs, changedNs, written } = facts
+  if (written !== null) return `device ${identity} ${sizeBytes} ${written.bootId} ${written.sectors}`
+  return kind === 'block' ? null : `${kind} ${identity} ${sizeBytes} ${modifiedNs} ${changedNs}`
+}
+
 export type SpaceFacts = Readonly<{
   /** Of the nearest directory above the path that is there. */
   directory: string

@@ -2,18 +2,17 @@
 // is used. A saved guest holds no lock, and memory that does not fit its disks destroys both. Refuses what may not fit.
 
 import { SyncError } from '../errors.js'
-import type { FileFacts, Host } from '../host/host.js'
+import { diskStamp, type FileFacts, type Host } from '../host/host.js'
 import type { Copier } from './copier.js'
 import type { RootFacts, Stamps } from './journal.js'
 
 /** `volume`: its fence has deactivated it, and nothing is to be found at the path as long as that holds. */
 export type StampedDisk = Readonly<{ target: string; path: string; volume?: string }>
 
-/** A file's inode, size and both times; of a device the sectors written since its host came up, and which boot that was. */
+/** As diskStamp has it; a device that does not count what is written has times, which say little. */
 export function stampOf(facts: FileFacts): string {
-  const { kind, identity, sizeBytes, modifiedNs, changedNs, written } = facts
-  if (written !== null) return `device ${identity} ${sizeBytes} ${written.bootId} ${written.sectors}`
-  return `${kind} ${identity} ${sizeBytes} ${modifiedNs} ${changedNs}`
+  const { kind, identity, sizeBytes, modifiedNs, changedNs } = facts
+  return diskStamp(facts) ?? `${kind} ${identity} ${sizeBytes} ${modifiedNs} ${changedNs}`
 }
 
 /** Rejects with migrate/stopped where a disk is not there. */

@@ -17,6 +17,7 @@ const SOON: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'session/lost',
   // all of it is read then
   'source/track',
+  'destination/track',
   'connect/refused',
   'connect/failed',
   'connect/host',

@@ -19,6 +19,7 @@ import { factsOf, ownReplica } from './own-replica.js'
 import type { Places } from './places.js'
 import type { Generation, ReplicaRecord } from './record.js'
 import { readReplica, snapshotOwner } from './replica-file.js'
+import { leavesOf, stamped } from './replica-leaves.js'
 import { SourceCut } from './source-cut.js'
 import { generationDisks, transfer, type Transferred } from './transfer.js'
 
@@ -173,7 +174,9 @@ class Making {
     const { nowMs } = this.#context
     const host = this.#destination
     tell.phase('copy')
-    const tracks = await source.tracks()
+    // a mark that comes and goes changes what tells whether somebody wrote to it
+    const leaves = await leavesOf(host, found, this.#job)
+    const tracks = await source.tracks(leaves?.[0]?.seed ?? null)
     const record = await saveState(host, { ...found, attempt }, 'writing', nowMs())
     return await this.#orBack(record, async () => {
       for (const { path } of record.disks) await setWritable(host, path)
@@ -183,14 +186,14 @@ class Making {
         places,
         record,
         source.cut,
-        tracks,
+        { tracks, leaves },
         lockWaitMs,
         (sentBytes, wireBytes) => tell.sent(sentBytes, wireBytes),
         this.#warn,
       )
       await source.check()
       for (const { path } of record.disks) await setReadOnly(host, path)
-      return { record, transferred }
+      return { record: { ...record, disks: await stamped(host, record.disks) }, transferred }
     })
   }
 

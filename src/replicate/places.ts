@@ -3,7 +3,7 @@
 
 import type { Job } from '../config/config.js'
 import type { DiskPair, Operand } from '../sync/report.js'
-import type { SourceTrack } from '../track/track.js'
+import type { LeafTrack } from '../track/track.js'
 import type { FarSide } from '../transport/transport.js'
 import type { JobState } from './job-state.js'
 
@@ -31,7 +31,7 @@ export function placesOf(job: Job, direction: JobState['direction']): Places {
 }
 
 /** The operand that is read: the snapshot, in whose name records are kept of the disk that it is of, and what is known of it. */
-export function readAs(original: Operand, path: string, track: SourceTrack | null): Operand {
+export function readAs(original: Operand, path: string, track: LeafTrack | null): Operand {
   if (path === original.path) return original
   return { ...original, path, standsFor: original.path, ...(track === null ? {} : { track }) }
 }

@@ -66,6 +66,7 @@ export function checkedReplica(value: unknown, id: string): ReplicaRecord {
         path: textOf(disk, 'path', ABSOLUTE),
         sourcePath: textOf(disk, 'sourcePath', ABSOLUTE),
         droppedUndo: orNull(disk, 'droppedUndo', groupOf),
+        ...(typeof disk['stamp'] === 'string' ? { stamp: textOf(disk, 'stamp') } : {}),
       }
     }),
     nextGeneration: countOf(fields, 'nextGeneration', MAX_NUMBER),

@@ -68,6 +68,8 @@ export type ReplicaDisk = Readonly<{
   sourcePath: string
   /** The newest undo group that was given up: it and those before it lead nowhere any more, and may not be removed yet. */
   droppedUndo: string | null
+  /** Of the disk as the newest generation left it (diskStamp of host/host.ts); null (absent) where it is not known. */
+  stamp?: string | null
 }>
 
 export type ReplicaRecord = Readonly<{

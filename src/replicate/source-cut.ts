@@ -5,7 +5,7 @@ import type { Job } from '../config/config.js'
 import { toSyncError } from '../errors.js'
 import type { Host } from '../host/host.js'
 import type { Cut, CutRequest } from '../snapshot/snapshot.js'
-import type { SourceTrack } from '../track/track.js'
+import type { LeafTrack } from '../track/track.js'
 import type { AttemptContext } from './context.js'
 import type { TrackedDisk } from './events.js'
 import { askDefinition, type Definition } from './guest.js'
@@ -63,12 +63,12 @@ export class SourceCut implements AsyncDisposable {
     return await askDefinition(this.#host, quiesce, this.#warn)
   }
 
-  /** What is known of its disks, in their order; nothing where all of them is read. To be asked once. */
-  async tracks(): Promise<readonly SourceTrack[]> {
+  /** What is known of its disks, in their order; nothing where all of them is read. `seed` as of BeginTracking. To be asked once. */
+  async tracks(seed: Uint8Array | null): Promise<readonly LeafTrack[]> {
     const { track, syncHooks } = this.#context
     if (track === null || this.#host.kind !== 'local') return []
     try {
-      this.#tracking = await track(this.cut, (text) => syncHooks.onDetail?.(text))
+      this.#tracking = await track(this.cut, seed, (text) => syncHooks.onDetail?.(text))
     } catch (thrown) {
       // a directory that cannot be written: the attempt itself needs none of it
       this.#warn(`all of the source is read: ${toSyncError(thrown).message}`)

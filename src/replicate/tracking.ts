@@ -13,7 +13,7 @@ import { loadNative, type NativeCore } from '../native.js'
 import type { Cut } from '../snapshot/snapshot.js'
 import { changedRanges, trackable } from '../track/changed-ranges.js'
 import { type LeafFacts, LeafFile } from '../track/leaf-file.js'
-import { SourceTrack } from '../track/track.js'
+import { LeafTrack } from '../track/track.js'
 import type { TrackedDisk } from './events.js'
 import type { GivenBase } from './given-base.js'
 import { jobDirectory } from './state-file.js'
@@ -21,17 +21,24 @@ import { jobDirectory } from './state-file.js'
 /** Of all disks of an attempt. */
 export interface Tracking extends AsyncDisposable {
   /** In the order of the disks of the cut. */
-  readonly tracks: readonly SourceTrack[]
+  readonly tracks: readonly LeafTrack[]
   /** When all was read and the generation is committed: what the daemon is to take; null where too much is missing. */
   seal(cut: Cut): Promise<readonly TrackedDisk[] | null>
 }
 
-/** Null where nothing can be tracked: then the cut is not to be kept. `note` is told why all is read where it is. */
-export type BeginTracking = (cut: Cut, note: (text: string) => void) => Promise<Tracking | null>
+/**
+ * Null where nothing can be tracked: then the cut is not to be kept. `seed` is that of what is known of the replica, for where
+ * nothing is known of the source; `note` is told why all is read where it is.
+ */
+export type BeginTracking = (
+  cut: Cut,
+  seed: Uint8Array | null,
+  note: (text: string) => void,
+) => Promise<Tracking | null>
 
 /** For a job of which the daemon gave `given`; `stateDir` is where new leaf files are made. */
 export function trackingOf(job: Job, stateDir: string, given: GivenBase): BeginTracking {
-  return async (cut, note) => {
+  return async (cut, seedThere, note) => {
     const native = loadNative(job.options.native)
     if (native === null) return null
     const directory = jobDirectory(stateDir, job.name)
@@ -47,8 +54,8 @@ export function trackingOf(job: Job, stateDir: string, given: GivenBase): BeginT
         await disks[index]?.find(given.disks[index] ?? null, join(directory, `leaves-${index}`), note)
       }
       const seeds = disks.flatMap(({ facts }) => (facts === null ? [] : [Buffer.from(facts.seed, 'hex')]))
-      const seed = seeds[0] ?? randomBytes(SEED_BYTES)
-      const tracks: SourceTrack[] = []
+      const seed = seeds[0] ?? seedThere ?? randomBytes(SEED_BYTES)
+      const tracks: LeafTrack[] = []
       for (const [index, { original }] of cut.disks.entries()) {
         const tracked = disks[index]
         if (tracked === undefined) throw new RangeError('a disk of the cut was not opened')
@@ -63,10 +70,10 @@ export function trackingOf(job: Job, stateDir: string, given: GivenBase): BeginT
 }
 
 class AttemptTracking implements Tracking {
-  readonly tracks: readonly SourceTrack[]
+  readonly tracks: readonly LeafTrack[]
   readonly #disks: readonly Tracked[]
 
-  constructor(tracks: readonly SourceTrack[], disks: readonly Tracked[]) {
+  constructor(tracks: readonly LeafTrack[], disks: readonly Tracked[]) {
     this.tracks = tracks
     this.#disks = disks
   }
@@ -74,11 +81,12 @@ class AttemptTracking implements Tracking {
   async seal(cut: Cut): Promise<readonly TrackedDisk[] | null> {
     const sealed: TrackedDisk[] = []
     for (const [index, track] of this.tracks.entries()) {
-      const facts = track.facts()
+      const disk = this.#disks[index]
+      const facts = track.facts((await disk?.copy()) ?? '')
       if (facts === null) return null
       await track.file.seal(facts)
       const clone = cut.disks[index]?.path ?? ''
-      sealed.push({ clone, leaves: this.#disks[index]?.isNew === true ? track.file.path : null })
+      sealed.push({ clone, leaves: disk?.isNew === true ? track.file.path : null })
     }
     return sealed
   }
@@ -108,6 +116,11 @@ class Tracked {
     return facts?.copy === this.#baseIs ? facts : null
   }
 
+  /** Which copy is read now. */
+  async copy(): Promise<string> {
+    return await identityOf(this.#now)
+  }
+
   /** Opens what the daemon holds, or makes a leaf file at `path`. */
   async find(given: GivenBase['disks'][number], path: string, note: (text: string) => void): Promise<void> {
     if (given !== null) {
@@ -129,13 +142,13 @@ class Tracked {
     this.isNew = true
   }
 
-  async track(native: NativeCore, seed: Uint8Array, original: string): Promise<SourceTrack> {
+  async track(native: NativeCore, seed: Uint8Array, original: string): Promise<LeafTrack> {
     const file = this.#file
     if (file === null) throw new TypeError('a disk without its leaf file')
-    const [source, copy] = [await identityOf(original), await identityOf(this.#now)]
+    const source = await identityOf(original)
     const changed = this.#compare(native)
     this.#changed = changed.catch(() => undefined) // whoever reads first hears of it
-    return new SourceTrack({ file, seed, source, copy, changed })
+    return new LeafTrack({ role: 'source', file, seed, source, changed })
   }
 
   async close(): Promise<void> {

@@ -5,13 +5,14 @@ import type { Job } from '../config/config.js'
 import { SyncError } from '../errors.js'
 import { syncOptions, type SyncOptions } from '../options.js'
 import type { Cut } from '../snapshot/snapshot.js'
-import type { DiskReport } from '../sync/report.js'
+import type { DiskPair, DiskReport } from '../sync/report.js'
 import { Totals } from '../sync/totals.js'
-import type { SourceTrack } from '../track/track.js'
+import type { LeafTrack } from '../track/track.js'
 import type { AttemptContext } from './context.js'
 import type { Found } from './lead-back.js'
 import { readAs, type Places } from './places.js'
 import type { GenerationDisk, ReplicaRecord, RootRecord } from './record.js'
+import type { ReplicaLeaves } from './replica-leaves.js'
 
 const STATE_WORD = '--state-dir='
 
@@ -24,6 +25,9 @@ export type Transferred = Readonly<{
 /** What it sent is told also where it failed. */
 export type Counted = (sentBytes: number, wireBytes: number) => void
 
+/** What is known of the disks of both ends, in their order: what need not be read. */
+export type Known = Readonly<{ tracks: readonly LeafTrack[]; leaves: ReplicaLeaves | null }>
+
 /** Makes the disks equal to the cut, on stable storage. */
 export async function transfer(
   job: Job,
@@ -31,7 +35,7 @@ export async function transfer(
   places: Places,
   record: ReplicaRecord,
   cut: Cut,
-  tracks: readonly SourceTrack[],
+  { tracks, leaves }: Known,
   extraWaitMs: number,
   counted: Counted,
   onWarning: (text: string) => void,
@@ -39,6 +43,7 @@ export async function transfer(
   const pairs = places.pairs.map(({ source, destination }, index) => ({
     source: readAs(source, cut.disks[index]?.path ?? source.path, tracks[index] ?? null),
     destination,
+    ...leavesWish(leaves, index),
     // a person typed `reverse`, and read then what is overwritten
     ...(record.base === 'old-source' ? { turned: 'on-purpose' as const } : {}),
   }))
@@ -64,6 +69,11 @@ export async function transfer(
   counted(sentBytes, wireBytes)
   if (error !== null) throw forReplica(error)
   return { roots: disks.map(rootOf), sentBytes, wireBytes }
+}
+
+function leavesWish(leaves: ReplicaLeaves | null, index: number): Pick<DiskPair, 'leaves'> {
+  const wish = leaves?.[index]
+  return wish === undefined ? {} : { leaves: wish }
 }
 
 /** What the engine says to type is for a run by hand, which leads nothing back by itself. */

@@ -14,6 +14,7 @@ import type { DiskUndo } from '../undo/journal.js'
 import type { FinishedMessage, FinishMessage, OpenedMessage, StartMessage } from '../wire/control.js'
 import { encodeStart } from '../wire/control.js'
 import { FRAME, protocolError } from '../wire/frame.js'
+import type { LeavesWish } from '../wire/leaves.js'
 import { openCompressor } from './compression.js'
 import { runDestination } from './destination.js'
 import type { DiskMeter, PartMeter } from './meter.js'
@@ -59,6 +60,8 @@ export type PassRequest = Readonly<{
   verify: VerifyChoice
   /** What a far destination is marked with; null in all passes but the first one that writes. */
   pair: PairStart | null
+  /** What a far destination keeps of its leaves; null (absent) is nothing. */
+  leaves?: LeavesWish | null
   /** A scan of the range that was started early, with the same digester, or null. */
   scan: Scan | null
   /** A near destination is not written before this resolves. */
@@ -111,7 +114,13 @@ export async function beginPass(
 export function startOf(
   { size }: OpenPair,
   { push, digester, farBytesPerSecond, compression, options }: PassContext,
-  { range, mode, verify, pair }: Pick<PassRequest, 'range' | 'mode' | 'verify' | 'pair'>,
+  {
+    range,
+    mode,
+    verify,
+    pair,
+    leaves = null,
+  }: Pick<PassRequest, 'range' | 'mode' | 'verify' | 'pair' | 'leaves'>,
 ): StartMessage {
   const { algorithm, seed, geometry } = digester.parameters
   return {
@@ -126,8 +135,19 @@ export function startOf(
     compression: push ? null : compression,
     verify,
     badSectors: push ? 'stop' : badSectorsOf(options),
+    leaves: push ? leaves : null,
     pair: push ? pair : null,
   }
+}
+
+/** What a far destination keeps of its leaves: only one pass over all of the disk knows all of them. */
+export function leavesOf(
+  { pair, size }: OpenPair,
+  { length }: Range,
+  mode: PassRequest['mode'],
+): LeavesWish | null {
+  if (pair.leaves === undefined || mode !== 'write' || length !== size.lengthBytes) return null
+  return { root: pair.leaves.root }
 }
 
 export function badSectorsOf({ rescue }: SyncOptions): 'stop' | 'skip' {

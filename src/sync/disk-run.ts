@@ -12,6 +12,7 @@ import {
   badSectorsOf,
   beginPass,
   checkUnreadable,
+  leavesOf,
   type OpenPair,
   type Pass,
   type PassContext,
@@ -229,6 +230,7 @@ class DiskRun {
       verify,
       // once, before the first pass writes; further lanes come after that
       pair: turn === 'first' ? pair : null,
+      leaves: leavesOf(this.#open, range, this.#mode),
       scan,
       permitted: this.#marking,
       part,

@@ -17,7 +17,7 @@ import type { NativeCore } from '../native.js'
 import { PairKeeper } from '../state/pair-keeper.js'
 import type { KnownDisk } from '../state/record.js'
 import type { HostState } from '../state/state.js'
-import type { SourceTrack } from '../track/track.js'
+import type { LeafTrack } from '../track/track.js'
 import type { DiskUndo } from '../undo/journal.js'
 import { probeContent } from './content-probe.js'
 import { isFrozen, stampOf } from './disk-stamp.js'
@@ -45,7 +45,7 @@ export type DiskRequest = Omit<OpenRequest, 'claim'> &
     /** For how long another run that has it locked is waited for; absent is not at all. */
     lockWaitMs?: number
     /** Of a source: what is known of it; null (absent) is nothing. */
-    track?: SourceTrack | null
+    track?: LeafTrack | null
   }>
 
 /** What the disks of a run that are open in one process share. */

@@ -3,7 +3,7 @@
 import type { AlgorithmName, Range } from '../digest/digester.js'
 import type { EndpointInfo, StableIdentity } from '../endpoint/endpoint.js'
 import type { SyncError } from '../errors.js'
-import type { SourceTrack } from '../track/track.js'
+import type { LeafTrack } from '../track/track.js'
 import type { Connection, FarSide } from '../transport/transport.js'
 import type { WrittenSummary } from './written-ranges.js'
 
@@ -19,7 +19,7 @@ export type Operand = Readonly<{
    */
   standsFor?: string
   /** Of a source in a push: what is known of it, so that not all of it is read; the sources of one run have one seed. */
-  track?: SourceTrack
+  track?: LeafTrack
 }>
 
 export type DiskPair = Readonly<{
@@ -30,6 +30,11 @@ export type DiskPair = Readonly<{
    * refused nor told, and no other guard is affected. Absent: a pair that is the wrong way round is refused (guard/direction).
    */
   turned?: 'on-purpose'
+  /**
+   * In a push: the destination keeps the leaf digests of what it has then, made with `seed`. `root`: what it has now, if nobody wrote
+   * to it, which the caller knows; where it has the leaves of that, it need not be read. Null: all of it is.
+   */
+  leaves?: Readonly<{ seed: Uint8Array; root: string | null }>
 }>
 
 /** Fates of blocks. They add up to totalBlocks when a disk is done. */

@@ -33,11 +33,11 @@ import { decodeRecord } from '../wire/known.js'
 import { SILENCE_TIMEOUT_MS } from '../wire/keepalive.js'
 import { agreeVersion, encodeBanner, ownBanner, readBanner } from '../wire/handshake.js'
 import { FarBond } from './bond-far.js'
-import { runDestination } from './destination.js'
 import { openCompressor } from './compression.js'
 import type { UndoLimits } from './keep-undo.js'
 import { closeDisks, type OpenDisk, openDisk } from './open-disk.js'
-import { prepareDestination, sessionDigester, startRange } from './prepare.js'
+import { sessionDigester, startRange } from './prepare.js'
+import { serveDestination } from './serve-destination.js'
 import { beginSource, type SourceHandle } from './source.js'
 import { Throttle } from '../rate/throttle.js'
 
@@ -302,14 +302,14 @@ class ServeSession {
     if (this.#restriction !== null) await this.#checkRange(this.#restriction, disk, start)
     const pass = { channel: this.#channel, disk: frame.disk, endpoint, digester, mode, range }
     if (request.role === 'destination') {
-      const isWriting = mode === 'write'
-      // the journal is begun, or void, before anything is written; the disk is made longer after that
-      if (isWriting) await open.undo?.begin()
-      const permitted = start.pair === null ? Promise.resolve() : open.keeper.begin(start.pair)
-      await prepareDestination(endpoint, start, permitted)
-      const verify = { what: start.verify, native: this.#native }
-      const preserver = isWriting ? (open.undo?.preserver(endpoint, start.leafBytes) ?? null) : null
-      await runDestination({ ...pass, operand: request.path, verify, permitted, preserver })
+      // what is kept of the leaves is that of one lane
+      const keepsLeaves = (): boolean => this.#gate === null
+      const state = await this.#state
+      await serveDestination({ ...pass, operand: request.path }, open, start, {
+        native: this.#native,
+        state,
+        keepsLeaves,
+      })
     } else {
       if (start.bytesPerSecond !== null) this.#throttle.setRate(start.bytesPerSecond)
       const compressor = await openCompressor(start.compression, this.#throttle)

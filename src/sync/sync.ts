@@ -110,7 +110,9 @@ class SyncRun {
     signal?.throwIfAborted()
     await this.#resuming.check()
     this.#rescue = await openRescue(this.#options, this.#push, this.#hooks)
-    const seed = this.#pairs[0]?.source.track?.seed ?? newSeed()
+    const [first] = this.#pairs
+    // of what is known of the disks only that with one seed can be used
+    const seed = first?.source.track?.seed ?? first?.leaves?.seed ?? newSeed()
     using _rate = this.#rate
     // made while the session connects; where nothing is sent there is nothing to limit
     const control = this.#options.mode === 'write' ? this.#openControl() : null

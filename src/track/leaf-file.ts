@@ -26,9 +26,12 @@ export type LeafFacts = Readonly<{
   leafBytes: number
   digestBytes: number
   lengthBytes: number
-  /** The file whose content they are, wherever the copy of it is that was read: device and inode number. */
+  /** The disk whose content they are: of a source device and inode number of the file, of a destination its stable name. */
   source: string
-  /** That copy: the same of it. Only with what this one has in its places may another be compared. */
+  /**
+   * Of a source which copy it was, in the same way: only with that one may another be compared. Of a destination the root of
+   * what was written: it is that generation.
+   */
   copy: string
   /** Ranges whose digests are not in the file. */
   unknown: readonly Range[]
@@ -53,6 +56,13 @@ export class LeafFile {
   static async create(path: string): Promise<LeafFile> {
     const { O_CREAT, O_RDWR, O_TRUNC, O_NOFOLLOW } = constants
     return new LeafFile(path, await open(path, O_CREAT | O_RDWR | O_TRUNC | O_NOFOLLOW, MODE), null)
+  }
+
+  /** One that is there, sealed or not; an empty one is made where there is none. Rejects with the system error. */
+  static async openOrCreate(path: string): Promise<LeafFile> {
+    const { O_CREAT, O_RDWR, O_NOFOLLOW } = constants
+    await (await open(path, O_CREAT | O_RDWR | O_NOFOLLOW, MODE)).close()
+    return await LeafFile.open(path)
   }
 
   /** One that is there, sealed or not. Rejects with the system error. */

@@ -1,8 +1,9 @@
-// What is known of a source before it is read: digests of an earlier copy of it, and where this one may differ from that. The engine
-// asks for the seed, and reads through `over`. Refuses to say anything of a disk that was read with another digest.
+// What is known of a disk before it is read: digests of what it was, and where it may differ from that. The engine reads, and writes,
+// through `over`; what it reads and writes becomes what is known. Refuses to say anything of a disk that was read with another digest.
 
-import type { DigestParameters, Range } from '../digest/digester.js'
-import type { Endpoint } from '../endpoint/endpoint.js'
+import type { Digester, DigestParameters, Range } from '../digest/digester.js'
+import type { Endpoint, Role } from '../endpoint/endpoint.js'
+import { errnoOf } from '../errors.js'
 import { type LeafFacts, type LeafFile, MAX_UNKNOWN_RANGES } from './leaf-file.js'
 import { onGrid, RangeSet } from './range-set.js'
 import { TrackedEndpoint } from './tracked-endpoint.js'
@@ -11,13 +12,13 @@ import { TrackedEndpoint } from './tracked-endpoint.js'
 export const SAMPLE_SHARE = 64
 
 export type TrackRequest = Readonly<{
-  /** Its leaves are used where they fit, and become those of this source. */
+  role: Role
+  /** Its leaves are used where they fit, and become those of this disk. Who gives it closes it. */
   file: LeafFile
   /** With which both ends digest in this run. */
   seed: Uint8Array
-  /** Whose copy is read, and which, as LeafFacts has them. */
+  /** Which disk it is, as LeafFacts has it. */
   source: string
-  copy: string
   /** Where it may differ from what the leaves of `file` are of; null: everywhere. Asked for the grid of the leaves. */
   changed: Promise<readonly Range[] | null>
 }>
@@ -30,9 +31,10 @@ export type ReadPlan = Readonly<{
   sample: readonly Range[]
 }>
 
-/** Of one source, for one run. */
-export class SourceTrack {
+/** Of one disk, for one run. */
+export class LeafTrack {
   readonly seed: Uint8Array
+  readonly role: Role
   readonly file: LeafFile
   /** What was read of it in this run, or is a hole. */
   readonly covered = new RangeSet()
@@ -42,17 +44,35 @@ export class SourceTrack {
   #digestBytes = 0
   #sampleAtBytes = 0
   #plan: Promise<ReadPlan | null> | null = null
+  /** What the file said before this run. */
+  readonly #then: LeafFacts | null
+  /** The file takes no more: there is no room, or its disk fails. Nothing is kept then, and nothing fails for it. */
+  #isLost = false
 
   constructor(request: TrackRequest) {
     this.seed = request.seed
+    this.role = request.role
     this.file = request.file
     this.#request = request
+    this.#then = request.file.facts
     request.changed.catch(() => undefined) // whoever reads first hears of it
   }
 
-  /** The source as the engine is to read it. */
-  over(endpoint: Endpoint): Endpoint {
-    return new TrackedEndpoint(endpoint, this)
+  /** The disk as the engine is to read it; with `digester`, what is written is digested by that. */
+  over(endpoint: Endpoint, digester: Digester | null = null): Endpoint {
+    return new TrackedEndpoint(endpoint, this, digester)
+  }
+
+  /** Leaf digests of `range`, which begins on the grid. */
+  async keep(range: Range, { parameters, digestBytes }: Digester, leaves: Uint8Array): Promise<void> {
+    if (this.#isLost) return
+    try {
+      await this.file.write(range.offset / parameters.geometry.leafBytes, digestBytes, leaves)
+      this.covered.add(range)
+    } catch (error) {
+      if (errnoOf(error) === null) throw error
+      this.#isLost = true
+    }
   }
 
   /** True for the digests that are kept here: those with our seed, and of them those that were asked for first. */
@@ -72,10 +92,10 @@ export class SourceTrack {
     return await (this.#plan ??= this.#makePlan())
   }
 
-  /** What the leaves are of, when all of the disk was gone over; null where too much is missing. */
-  facts(): LeafFacts | null {
+  /** What the leaves are of (`copy`: see LeafFacts), when all of the disk was gone over; null where too much is missing. */
+  facts(copy: string): LeafFacts | null {
     const parameters = this.#parameters
-    if (parameters === null) return null
+    if (parameters === null || this.#isLost) return null
     const lengthBytes = this.#lengthBytes
     const unknown = this.covered.missing({ offset: 0, length: lengthBytes })
     if (unknown.length > MAX_UNKNOWN_RANGES) return null
@@ -87,15 +107,15 @@ export class SourceTrack {
       digestBytes: this.#digestBytes,
       lengthBytes,
       source: this.#request.source,
-      copy: this.#request.copy,
+      copy,
       unknown,
       sampleAtBytes: next >= lengthBytes ? 0 : next,
     }
   }
 
   async #makePlan(): Promise<ReadPlan | null> {
-    const { file, source, changed } = this.#request
-    const then = file.facts
+    const { source, changed } = this.#request
+    const then = this.#then
     const parameters = this.#parameters
     if (then === null || parameters === null || !isUsable(then, parameters, source)) return null
     this.#sampleAtBytes = then.sampleAtBytes

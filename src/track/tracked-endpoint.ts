@@ -1,12 +1,12 @@
-// A source of which much is known: what may have changed is read and digested, for all else the kept leaves are given. What was read
-// becomes what is known. Refuses a disk that is another where a sample is read, though nothing said that it changed there.
+// A disk of which much is known: what may have changed is read and digested, for all else the kept leaves are given. What was read or
+// written becomes what is known. Refuses a disk that is another where a sample is read, though nothing said that it changed there.
 
 import type { Digester, Range, SpanDigests } from '../digest/digester.js'
 import { ZeroDigests } from '../digest/zero.js'
-import type { Endpoint, EndpointInfo, Extent } from '../endpoint/endpoint.js'
+import type { Endpoint, EndpointInfo, Extent, Role } from '../endpoint/endpoint.js'
 import { SyncError } from '../errors.js'
 import { RangeSet } from './range-set.js'
-import type { ReadPlan, SourceTrack } from './track.js'
+import type { ReadPlan, LeafTrack } from './track.js'
 
 /** Read by one call; the data of changed leaves goes through JavaScript's memory, and four spans are read at once. */
 const MAX_BATCH_BYTES = 4 << 20
@@ -15,12 +15,15 @@ const MAX_BATCH_RANGES = 1024
 
 export class TrackedEndpoint implements Endpoint {
   readonly #inner: Endpoint
-  readonly #track: SourceTrack
+  readonly #track: LeafTrack
+  /** For what is written; null where nothing is. */
+  readonly #digester: Digester | null
   #zeros: ZeroDigests | null = null
 
-  constructor(inner: Endpoint, track: SourceTrack) {
+  constructor(inner: Endpoint, track: LeafTrack, digester: Digester | null) {
     this.#inner = inner
     this.#track = track
+    this.#digester = digester
   }
 
   get info(): EndpointInfo {
@@ -46,7 +49,7 @@ export class TrackedEndpoint implements Endpoint {
     // what is read piece by piece takes longer
     if (plan === null || bytesOf(changed) * 2 > range.length) {
       const read = await this.#inner.digestSpan(range, digester, out)
-      await this.#keep(range, digester, out.leaves)
+      await this.#track.keep(range, digester, out.leaves)
       return read
     }
     const readBytes = await this.#digestChanged(range, digester, out, plan, changed)
@@ -63,23 +66,45 @@ export class TrackedEndpoint implements Endpoint {
   ): Promise<void> {
     await this.#inner.readDigested(ranges, digester, into, leaves, zeroLeaves)
     if (!this.#isOurs(digester)) return
-    const { digestBytes, parameters } = digester
     let at = 0
     for (const range of ranges) {
-      const slabBytes = Math.ceil(range.length / parameters.geometry.leafBytes) * digestBytes
+      const slab = leaves.subarray(at, (at += this.#slabBytes(range, digester)))
       // what was left unread because all of it would be sent
-      if (this.#track.covered.missing(range).length > 0)
-        await this.#keep(range, digester, leaves.subarray(at, at + slabBytes))
-      at += slabBytes
+      if (this.#track.covered.missing(range).length > 0) await this.#track.keep(range, digester, slab)
     }
   }
 
-  write(ranges: readonly Range[], from: Uint8Array): Promise<void> {
-    return this.#inner.write(ranges, from)
+  async write(ranges: readonly Range[], from: Uint8Array): Promise<void> {
+    await this.#inner.write(ranges, from)
+    const digester = this.#digester
+    if (digester === null || !this.#isOurs(digester)) return
+    let at = 0
+    for (const range of ranges) {
+      const leaves = this.#slab(range, digester)
+      digester.digestLeaves(from.subarray(at, (at += range.length)), leaves)
+      await this.#track.keep(range, digester, leaves)
+    }
   }
 
-  zero(ranges: readonly Range[]): Promise<void> {
-    return this.#inner.zero(ranges)
+  async zero(ranges: readonly Range[]): Promise<void> {
+    await this.#inner.zero(ranges)
+    const digester = this.#digester
+    if (digester === null || !this.#isOurs(digester)) return
+    const { blockBytes, leafBytes } = digester.parameters.geometry
+    for (const { offset, length } of ranges) {
+      const end = offset + length
+      // block by block: a range of zeros may be as long as the disk
+      for (let from = offset; from < end;) {
+        const block = Math.floor(from / blockBytes)
+        const to = Math.min(end, (block + 1) * blockBytes)
+        const first = ((from - block * blockBytes) / leafBytes) * digester.digestBytes
+        const range = { offset: from, length: to - from }
+        const leaves = this.#zerosOf(digester).leaves(block)
+        const bytes = this.#slabBytes(range, digester)
+        await this.#track.keep(range, digester, leaves.subarray(first, first + bytes))
+        from = to
+      }
+    }
   }
 
   grow(sizeBytes: number): Promise<void> {
@@ -114,9 +139,16 @@ export class TrackedEndpoint implements Endpoint {
     return this.#track.isOf(parameters, digestBytes, this.info.sizeBytes)
   }
 
-  async #keep(range: Range, { parameters, digestBytes }: Digester, leaves: Uint8Array): Promise<void> {
-    await this.#track.file.write(range.offset / parameters.geometry.leafBytes, digestBytes, leaves)
-    this.#track.covered.add(range)
+  #slabBytes({ length }: Range, { parameters, digestBytes }: Digester): number {
+    return Math.ceil(length / parameters.geometry.leafBytes) * digestBytes
+  }
+
+  #slab(range: Range, digester: Digester): Buffer {
+    return Buffer.allocUnsafe(this.#slabBytes(range, digester))
+  }
+
+  #zerosOf(digester: Digester): ZeroDigests {
+    return (this.#zeros ??= new ZeroDigests(digester, this.info.sizeBytes))
   }
 
   /** The kept leaves of `range`, and in their places those of what is read of it now. Resolves with the bytes that were read. */
@@ -137,7 +169,7 @@ export class TrackedEndpoint implements Endpoint {
     let readBytes = 0
     for (const batch of batches([...changedHere, ...sampled], leafBytes)) {
       const bytes = bytesOf(batch)
-      const slabBytes = batch.map(({ length }) => Math.ceil(length / leafBytes) * digestBytes)
+      const slabBytes = batch.map((piece) => this.#slabBytes(piece, digester))
       const leaves = Buffer.allocUnsafe(slabBytes.reduce((sum, one) => sum + one, 0))
       const zeroLeaves = new Uint8Array(leaves.length / digestBytes)
       await this.#inner.readDigested(batch, digester, Buffer.allocUnsafe(bytes), leaves, zeroLeaves)
@@ -149,7 +181,7 @@ export class TrackedEndpoint implements Endpoint {
         const isSample = changed.within(piece).length === 0
         if (isSample && slab.compare(out.leaves, place, place + slab.length) !== 0) {
           await file.unseal()
-          throw untrue(this.info.path, piece)
+          throw untrue(this.info.path, this.#track.role, piece)
         }
         slab.copy(out.leaves, place)
       }
@@ -157,8 +189,10 @@ export class TrackedEndpoint implements Endpoint {
     const [first] = changedHere
     const last = changedHere.at(-1)
     if (first !== undefined && last !== undefined) {
-      const slab = out.leaves.subarray(slabAt(first.offset), slabAt(last.offset + last.length))
-      await file.write(first.offset / leafBytes, digestBytes, slab)
+      const { offset } = first
+      const end = last.offset + last.length
+      const slab = out.leaves.subarray(slabAt(offset), slabAt(end))
+      await this.#track.keep({ offset, length: end - offset }, digester, slab)
     }
     covered.add(range)
     return readBytes
@@ -168,7 +202,7 @@ export class TrackedEndpoint implements Endpoint {
   #derive(range: Range, digester: Digester, { leaves, blocks, zeroLeaves, zeroBlocks }: SpanDigests): void {
     const { digestBytes, parameters } = digester
     const { blockBytes, leafBytes } = parameters.geometry
-    const zeros = (this.#zeros ??= new ZeroDigests(digester, this.info.sizeBytes))
+    const zeros = this.#zerosOf(digester)
     const leavesPerBlock = blockBytes / leafBytes
     digester.digestItems(leaves, leavesPerBlock * digestBytes, blocks)
     const firstBlock = range.offset / blockBytes
@@ -214,13 +248,19 @@ function* batches(ranges: readonly Range[], leafBytes: number): Generator<Range[
   if (batch.length > 0) yield batch
 }
 
-function untrue(path: string, { offset, length }: Range): SyncError {
-  return new SyncError(
-    'source/track',
-    `${path} has other content between byte ${offset} and ${offset + length} than it had, though its file system says that it is the same`,
-    {
+function untrue(path: string, role: Role, { offset, length }: Range): SyncError {
+  const where = `${path} has other content between byte ${offset} and ${offset + length} than`
+  if (role === 'source')
+    return new SyncError('source/track', `${where} it had, though its file system says that it is the same`, {
       operand: path,
       hint: 'The next attempt reads all of the source. If it happens again, set track: off, and see whether dmesg tells of memory or disks.',
+    })
+  return new SyncError(
+    'destination/track',
+    `${where} the attempt before left there, though nothing says that it was written to since`,
+    {
+      operand: path,
+      hint: 'The next attempt compares all of it and mends it. Look for errors of that disk there (dmesg), and for who writes to it.',
     },
   )
 }

@@ -16,6 +16,7 @@ import { count, type Fields, flag, hex, oneOf, parseObject, text } from './field
 import { protocolError } from './frame.js'
 import { decodeIdentity, decodeKnown, decodePair, decodePeer, knownFields } from './known.js'
 import { decodeJournal, journalFields, type KeptJournal } from './kept-journal.js'
+import { decodeLeaves, leavesField, type LeavesWish } from './leaves.js'
 
 /** Client to server: open a disk. For a destination that may be made, `createSizeBytes` is how large. */
 export type OpenMessage = {
@@ -83,6 +84,8 @@ export type StartMessage = {
   verify: VerifyChoice
   /** What a far source does where its disk cannot be read: ends the pass (absent), or goes on and lists it in `finish`. */
   badSectors: 'stop' | 'skip'
+  /** For a server whose disk is the destination, in a pass that writes: what it keeps, and need not read. Null (absent): nothing. */
+  leaves: LeavesWish | null
   /** For a server whose disk is the destination and is to be recorded as being written; null (absent) is nothing. */
   pair: PairStart | null
 }
@@ -185,7 +188,7 @@ export function decodeOpened(body: Buffer): OpenedMessage {
 }
 
 export function encodeStart(message: StartMessage): Buffer {
-  const { bytesPerSecond, compression, verify, badSectors, pair, ...rest } = message
+  const { bytesPerSecond, compression, verify, badSectors, leaves, pair, ...rest } = message
   const seed = Buffer.from(message.seed).toString('hex')
   return encodeControl({
     ...rest,
@@ -194,6 +197,7 @@ export function encodeStart(message: StartMessage): Buffer {
     ...(compression === null ? {} : { codec: compression.codec, compress: compression.mode }),
     ...(verify === 'none' ? {} : { verify }),
     ...(badSectors === 'stop' ? {} : { badSectors }),
+    ...leavesField(leaves),
     ...(pair === null ? {} : { pair }),
   })
 }
@@ -221,6 +225,7 @@ export function decodeStart(body: Buffer): StartMessage {
           },
     verify: fields['verify'] === undefined ? 'none' : oneOf(fields, 'verify', ['none', 'written', 'all']),
     badSectors: fields['badSectors'] === undefined ? 'stop' : oneOf(fields, 'badSectors', ['stop', 'skip']),
+    leaves: decodeLeaves(fields['leaves']),
     pair: decodePair(fields['pair']),
   }
 }

@@ -46,6 +46,7 @@ const STATUS_OF: Record<ErrorCode, number> = {
   'source/read': 5,
   'source/shrank': 5,
   'source/track': 5,
+  'destination/track': 6,
   'source/unreadable': 11,
   'rescue/write': 6,
   'receipt/write': 6,

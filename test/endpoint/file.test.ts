@@ -10,7 +10,7 @@ import { openEndpoint } from '../../src/endpoint/open.js'
 import { loadNative } from '../../src/native.js'
 import type { NativeCore } from '../../src/native.js'
 import { LeafFile } from '../../src/track/leaf-file.js'
-import { SourceTrack } from '../../src/track/track.js'
+import { LeafTrack } from '../../src/track/track.js'
 import type { Piece } from '../support/disks.js'
 import { allocatedBytes, useScratch } from '../support/disks.js'
 import { needs } from '../support/needs.js'
@@ -81,7 +81,7 @@ function trackedKind(native: NativeCore | null) {
           const file = await LeafFile.create(scratch().path(`leaves-${made}`))
           leafFiles.push(file)
           const changed = Promise.resolve(null)
-          return new SourceTrack({ file, seed: Buffer.alloc(16), source: '1.2', copy: '1.9', changed }).over(
+          return new LeafTrack({ role: 'source', file, seed: Buffer.alloc(16), source: '1.2', changed }).over(
             endpoint,
           )
         },

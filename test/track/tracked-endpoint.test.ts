@@ -11,7 +11,7 @@ import { createDigester } from '../../src/digest/open.js'
 import type { Endpoint } from '../../src/endpoint/endpoint.js'
 import { openEndpoint } from '../../src/endpoint/open.js'
 import { LeafFile } from '../../src/track/leaf-file.js'
-import { SAMPLE_SHARE, SourceTrack } from '../../src/track/track.js'
+import { SAMPLE_SHARE, LeafTrack } from '../../src/track/track.js'
 import { loadNative } from '../../src/native.js'
 import { randomBytes, useScratch } from '../support/disks.js'
 import { refusal } from '../support/refusal.js'
@@ -69,18 +69,18 @@ async function run(
   seed = SEED,
 ): Promise<number> {
   const digester = await digesterOf(seed)
-  const track = new SourceTrack({
+  const track = new LeafTrack({
+    role: 'source',
     file,
     seed,
     source: SOURCE,
-    copy: '1.9',
     changed: Promise.resolve(changed),
   })
   await using plain = await openSource(path)
   await using tracked = track.over(await openSource(path))
   const { all, keptBytes } = await scan(tracked, digester)
   expect(all).toEqual((await scan(plain, digester)).all)
-  const facts = track.facts()
+  const facts = track.facts('1.9')
   if (facts === null) throw new Error('nothing to seal')
   expect(facts.unknown).toEqual([])
   await file.seal(facts)
@@ -189,11 +189,11 @@ describe('a source of which much is known', () => {
     const digester = await digesterOf(SEED)
     let failedAfter = -1
     for (let round = 0; round < SAMPLE_SHARE && failedAfter < 0; round += 1) {
-      const track = new SourceTrack({
+      const track = new LeafTrack({
+        role: 'source',
         file,
         seed: SEED,
         source: SOURCE,
-        copy: '1.9',
         changed: Promise.resolve([]),
       })
       await using tracked = track.over(await openSource(path))
@@ -206,7 +206,7 @@ describe('a source of which much is known', () => {
         expect(again.message).toContain(`byte ${40 * BLOCK_BYTES} and`)
         break
       }
-      const facts = track.facts()
+      const facts = track.facts('1.9')
       if (facts === null) throw new Error('nothing to seal')
       await file.seal(facts)
     }
@@ -221,11 +221,11 @@ describe('a source of which much is known', () => {
     await writeFile(path, data)
     const file = await leafFile()
     await run(path, file, null)
-    const track = new SourceTrack({
+    const track = new LeafTrack({
+      role: 'source',
       file,
       seed: SEED,
       source: SOURCE,
-      copy: '1.9',
       changed: Promise.resolve([]),
     })
     await using tracked = track.over(await openSource(path))
@@ -235,7 +235,7 @@ describe('a source of which much is known', () => {
     const { all, keptBytes } = await scan(tracked, other)
     expect(keptBytes).toBe(0)
     expect(all).toEqual((await scan(plain, other)).all)
-    expect(track.facts()?.seed).toBe(SEED.toString('hex'))
+    expect(track.facts('1.9')?.seed).toBe(SEED.toString('hex'))
     await file.close()
   })
 
@@ -245,17 +245,17 @@ describe('a source of which much is known', () => {
     await writeFile(path, data)
     const file = await leafFile()
     const digester = await digesterOf(SEED)
-    const track = new SourceTrack({
+    const track = new LeafTrack({
+      role: 'source',
       file,
       seed: SEED,
       source: SOURCE,
-      copy: '1.9',
       changed: Promise.resolve(null),
     })
     await using tracked = track.over(await openSource(path))
     const out = spanDigests(digester.parameters.geometry, digester.digestBytes, SPAN_BYTES)
     await tracked.digestSpan({ offset: 0, length: SPAN_BYTES }, digester, out)
-    expect(track.facts()?.unknown).toEqual([{ offset: SPAN_BYTES, length: SPAN_BYTES }])
+    expect(track.facts('1.9')?.unknown).toEqual([{ offset: SPAN_BYTES, length: SPAN_BYTES }])
     const leaves = Buffer.alloc((SPAN_BYTES / LEAF_BYTES) * digester.digestBytes)
     const ranges = [{ offset: SPAN_BYTES, length: SPAN_BYTES }]
     await tracked.readDigested(
@@ -265,7 +265,7 @@ describe('a source of which much is known', () => {
       leaves,
       new Uint8Array(SPAN_BYTES / LEAF_BYTES),
     )
-    const facts = track.facts()
+    const facts = track.facts('1.9')
     if (facts === null) throw new Error('nothing to seal')
     expect(facts.unknown).toEqual([])
     await file.seal(facts)
@@ -284,11 +284,11 @@ describe('a source of which much is known', () => {
     const geometry = { blockBytes: BLOCK_BYTES, leafBytes: LEAF_BYTES }
     const digester = await createDigester({ algorithm: 'xxh3-128', seed: SEED, geometry }, native)
     const go = async (changed: readonly Range[] | null): Promise<void> => {
-      const track = new SourceTrack({
+      const track = new LeafTrack({
+        role: 'source',
         file,
         seed: SEED,
         source: SOURCE,
-        copy: '1.9',
         changed: Promise.resolve(changed),
       })
       const request = {
@@ -302,7 +302,7 @@ describe('a source of which much is known', () => {
       await using plain = await openEndpoint(request, native)
       await using tracked = track.over(await openEndpoint(request, native))
       expect((await scan(tracked, digester)).all).toEqual((await scan(plain, digester)).all)
-      const facts = track.facts()
+      const facts = track.facts('1.9')
       if (facts !== null) await file.seal(facts)
     }
     await go(null)

@@ -99,6 +99,7 @@ class Client {
       bytesPerSecond: null,
       compression: null,
       badSectors: 'stop',
+      leaves: null,
       pair: null,
       ...fields,
     }

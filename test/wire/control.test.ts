@@ -94,12 +94,14 @@ const MESSAGES: readonly Message[] = [
     name: 'start',
     good: START,
     decode: (body) => {
-      const { bytesPerSecond, compression, verify, badSectors, pair, seed, ...rest } = decodeStart(body)
-      expect([bytesPerSecond, compression, verify, badSectors, pair]).toEqual([
+      const { bytesPerSecond, compression, verify, badSectors, leaves, pair, seed, ...rest } =
+        decodeStart(body)
+      expect([bytesPerSecond, compression, verify, badSectors, leaves, pair]).toEqual([
         null,
         null,
         'none',
         'stop',
+        null,
         null,
       ])
       return { ...rest, seed: Buffer.from(seed).toString('hex') }
@@ -314,7 +316,18 @@ describe('start', () => {
         ),
         fc.constantFrom('none' as const, 'written' as const, 'all' as const),
         fc.constantFrom('stop' as const, 'skip' as const),
-        (seed, algorithm, lengthBytes, blockBytes, bytesPerSecond, compression, verify, badSectors) => {
+        fc.constantFrom(null, { root: null }, { root: ROOT }),
+        (
+          seed,
+          algorithm,
+          lengthBytes,
+          blockBytes,
+          bytesPerSecond,
+          compression,
+          verify,
+          badSectors,
+          leaves,
+        ) => {
           const sizes = {
             lengthBytes,
             blockBytes,
@@ -322,6 +335,7 @@ describe('start', () => {
             compression,
             verify,
             badSectors,
+            leaves,
             pair: null,
           }
           const start = { ...START, ...sizes, mode: 'compare' as const, seed, algorithm }
@@ -410,6 +424,16 @@ describe('finish and finished', () => {
       expectRefused('session/protocol', () => decodeFinish(encodeControl({ ...FINISH, differing })))
     for (const verifiedBytes of [null, -1, '1'])
       expectRefused('session/protocol', () => decodeFinished(encodeControl({ ...FINISHED, verifiedBytes })))
+    for (const leaves of [
+      null,
+      1,
+      'x',
+      [],
+      { root: null },
+      { root: ROOT.slice(1) },
+      { root: ROOT.toUpperCase() },
+    ])
+      expectRefused('session/protocol', () => decodeStart(encodeControl({ ...START, leaves })))
     for (const verify of [null, 1, 'some', 'WRITTEN'])
       expectRefused('session/protocol', () => decodeStart(encodeControl({ ...START, verify })))
   })

@@ -155,6 +155,7 @@ async function clientSide(input: PassThrough, output: PassThrough, endpoint: Mem
       pair: null,
       verify: 'none',
       badSectors: 'stop',
+      leaves: null,
     }),
   )
   const digester = await createDigester(parameters, null)
