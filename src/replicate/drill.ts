@@ -4,16 +4,18 @@
 import { posix } from 'node:path'
 
 import type { BootChoice } from '../config/config.js'
-import { SyncError } from '../errors.js'
+import { SyncError, toSyncError } from '../errors.js'
 import type { Host } from '../host/host.js'
 import { printable } from '../printable.js'
 import { isReadOnly } from './access.js'
 import { bootReplica, type Booted } from './boot.js'
 import { bootDisks } from './disk-formats.js'
 import type { JobState } from './job-state.js'
+import { saveState } from './lead-back.js'
 import { rootFits } from './proof.js'
 import type { Generation, ReplicaRecord } from './record.js'
 import { replicaDirectory } from './replica-file.js'
+import { unstamped } from './replica-leaves.js'
 import {
   generationFacts,
   type GenerationFacts,
@@ -69,7 +71,7 @@ export async function drill(request: DrillRequest): Promise<Drilled> {
   const guestDisks = boot === null ? [] : await bootDisks(host, record, boot.format, onWarning)
   for (const [index, { path }] of record.disks.entries()) {
     signal.throwIfAborted()
-    await prove(host, record, newest, path, index)
+    await prove(host, record, newest, path, index, onWarning)
   }
   signal.throwIfAborted()
   const booted =
@@ -100,22 +102,38 @@ export async function drill(request: DrillRequest): Promise<Drilled> {
 
 async function prove(
   host: Host,
-  { job }: ReplicaRecord,
+  record: ReplicaRecord,
   newest: Generation,
   path: string,
   index: number,
+  onWarning: (text: string) => void,
 ): Promise<void> {
   const expected = newest.disks[index]?.root
   if (expected !== undefined && (await rootFits(host, path, expected))) return
+  await forgetStamps(host, record, onWarning)
   throw new SyncError(
     'replicate/drill',
-    `${printable(path)} on ${host.name} is not what generation ${newest.number} of ${job} was: ` +
+    `${printable(path)} on ${host.name} is not what generation ${newest.number} of ${record.job} was: ` +
       'somebody wrote to it, or its storage does not give back what it was given',
     {
       operand: printable(path),
-      hint: `An attempt compares all of it and mends it: blocksync replicate run ${job} --now. Look for errors of that disk there (dmesg).`,
+      hint: `An attempt compares all of it and mends it: blocksync replicate run ${record.job} --now. Look for errors of that disk there (dmesg).`,
     },
   )
+}
+
+/** The next attempt is to read all of it, though nothing else says that it was written to. */
+async function forgetStamps(
+  host: Host,
+  record: ReplicaRecord,
+  onWarning: (text: string) => void,
+): Promise<void> {
+  const { nowMs } = await host.facts()
+  try {
+    await saveState(host, { ...record, disks: unstamped(record.disks) }, record.state, nowMs)
+  } catch (thrown) {
+    onWarning(`the next attempt may not compare all of it: ${toSyncError(thrown).message}`)
+  }
 }
 
 /** Devices are writable again after a start of their host; that is mended, and it is worth knowing. */

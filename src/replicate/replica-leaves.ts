@@ -39,6 +39,11 @@ export async function stamped(host: Host, disks: readonly ReplicaDisk[]): Promis
   return now
 }
 
+/** The disks as if nobody knew whether they were written to. */
+export function unstamped(disks: readonly ReplicaDisk[]): readonly ReplicaDisk[] {
+  return disks.map((disk) => ({ ...disk, stamp: null }))
+}
+
 async function isAsLeft(host: Host, disk: ReplicaDisk): Promise<boolean> {
   const { stamp = null } = disk
   return stamp !== null && stamp === (await stampNow(host, disk))

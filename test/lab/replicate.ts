@@ -36,6 +36,15 @@ if [ -n "$BLOCKSYNC_ORPHANS" ]; then rm -f ${SNAPSHOTS}/*; exit; fi
 printf '%s\\n' "$BLOCKSYNC_SNAPSHOTS" | while read -r path; do rm -f "$path"; done
 `
 
+/** A `post` hook: keeps what was cut by reflink, as long as it has its name; there is one at a time. */
+const KEEP = `#!/bin/sh
+set -e
+for clone in ${DATA}/.blocksync-snap-*+0.img; do
+  cp --reflink=always "$clone" ${SNAPSHOTS}/.$BLOCKSYNC_ATTEMPT
+  mv ${SNAPSHOTS}/.$BLOCKSYNC_ATTEMPT ${KEPT}/$BLOCKSYNC_ATTEMPT
+done
+`
+
 export type ReplicaSetup = Readonly<{
   diskMiB: number
   everySeconds: number
@@ -68,6 +77,7 @@ export class ReplicaLab implements AsyncDisposable {
     for (const [name, text] of [
       ['cut', CUT],
       ['uncut', UNCUT],
+      ['keep', KEEP],
     ] as const)
       await writeFile(hosts.outside('A', `/srv/${name}`), text, { mode: 0o755 })
     await mkdir(hosts.outside('A', '/etc/blocksync'), { recursive: true })
@@ -94,6 +104,16 @@ export class ReplicaLab implements AsyncDisposable {
     timeout: 5s
 ${more}`
     await writeFile(this.hosts.outside('A', '/etc/blocksync/config.yaml'), text, { mode: 0o644 })
+  }
+
+  /** With snapshots of reflink: has each one kept that became a generation, but for those whose attempt is struck right behind that. */
+  async keepEach(): Promise<void> {
+    await this.configure('    hooks: { post: [/srv/keep] }\n')
+  }
+
+  /** Whether there is something to compare a generation with. */
+  isKept(attempt: string): Promise<boolean> {
+    return this.hosts.run('A', ['test', '-e', `${KEPT}/${attempt}`]).then(({ status }) => status === 0)
   }
 
   /** `blocksync replicate WORDS` on A, to its end. */

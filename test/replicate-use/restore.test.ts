@@ -323,9 +323,13 @@ describe('drill', () => {
     await scribble(world, world.disks[1] ?? '')
     const warnings: string[] = []
     await using host = world.open()
+    const before = await world.record()
+    await saveReplica(host, { ...before, disks: before.disks.map((disk) => ({ ...disk, stamp: 'as left' })) })
     const error = await refusal(drilling(host, (text) => warnings.push(text)))
     expect(error).toMatchObject({ code: 'replicate/drill', exitStatus: 7 })
     expect(error.message).toContain(world.disks[1])
+    // the next attempt believes nothing of it
+    expect((await world.record()).disks.map(({ stamp }) => stamp ?? null)).toEqual([null, null])
     expect(warnings.join()).toContain('was not marked read-only')
     expect(await Promise.all(world.disks.map((path) => isReadOnly(host, path)))).toEqual([true, true])
     const drilled = { at: '2026-01-02T03:04:05.000Z', outcome: 'failed', generation: 2 } as const

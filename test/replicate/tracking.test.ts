@@ -203,6 +203,29 @@ describe.each(['xfs', 'btrfs'])('a source on %s of which much is known', (kind) 
       expect((await attempt()).readThere).toBeLessThanOrEqual(SAMPLE)
     })
 
+    it('leaves a device that is not read either, as long as nobody else writes to it', async () => {
+      const image = await scratch().sparseFile(`device-${count}.img`, SIZE)
+      destination = await scratch().loopDevice(image)
+      await attempt()
+      expect((await attempt()).readThere).toBeLessThanOrEqual(SAMPLE)
+      await using host = await localHost()
+      await setWritable(host, destination)
+      const words = [
+        'if=/dev/urandom',
+        `of=${destination}`,
+        'bs=64K',
+        'count=1',
+        'seek=100',
+        'conv=notrunc,fsync',
+      ]
+      await run('dd', 'status=none', ...words)
+      const mended = await attempt()
+      expect(mended).toMatchObject({ record: { outcome: 'done' }, readThere: SIZE })
+      expect(mended.record.sentBytes).toBe(64 << 10)
+      await expectEqual()
+      expect((await attempt()).readThere).toBeLessThanOrEqual(SAMPLE)
+    })
+
     it('leaves a replica that is read as a whole behind an attempt that wrote to it and failed', async () => {
       await attempt()
       await write(9 * MIB, 5000)
