@@ -2,8 +2,9 @@
 // disk goes to the engine, and what it read is sealed for the next attempt. Where anything is missing, all is read; it refuses nothing.
 
 import { randomBytes } from 'node:crypto'
+import { constants } from 'node:fs'
 import { type FileHandle, mkdir, open, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 
 import type { Job } from '../config/config.js'
 import type { Range } from '../digest/digester.js'
@@ -123,23 +124,29 @@ class Tracked {
 
   /** Opens what the daemon holds, or makes a leaf file at `path`. */
   async find(given: GivenBase['disks'][number], path: string, note: (text: string) => void): Promise<void> {
-    if (given !== null) {
-      try {
-        this.#base = await open(given.clone, 'r')
-        this.#file = await LeafFile.open(given.leaves)
-        this.#baseIs = await identityOf(this.#base)
-        if (this.facts === null) note('the attempt before did not come to its end: all of the source is read')
-        return
-      } catch (error) {
-        // given up meanwhile, for want of room or by a daemon that ended
-        if (errnoOf(error) === null) throw error
-        await this.#base?.close()
-        this.#base = null
-      }
-    }
-    await mkdir(join(path, '..'), { recursive: true })
+    if (given !== null && (await this.#open(given))) return
+    if (given !== null) note('nothing is known of the source by now: all of it is read')
+    await this.#closeGiven()
+    await mkdir(dirname(path), { recursive: true })
     this.#file = await LeafFile.create(path)
     this.isNew = true
+  }
+
+  /**
+   * True where both are there, and the leaves are of that clone. Else the daemon gave them up meanwhile, for want of room or at
+   * its end, and the descriptors may be those of other files by now: nothing is written there.
+   */
+  async #open({ clone, leaves }: NonNullable<GivenBase['disks'][number]>): Promise<boolean> {
+    try {
+      // what may be anything by now is not waited for
+      this.#base = await open(clone, constants.O_RDONLY | constants.O_NONBLOCK)
+      this.#baseIs = await identityOf(this.#base)
+      this.#file = await LeafFile.open(leaves)
+      return this.facts !== null
+    } catch (error) {
+      if (errnoOf(error) === null) throw error
+      return false
+    }
   }
 
   async track(native: NativeCore, seed: Uint8Array, original: string): Promise<LeafTrack> {
@@ -153,7 +160,15 @@ class Tracked {
 
   async close(): Promise<void> {
     await this.#changed
-    await Promise.all([this.#now.close(), this.#base?.close(), this.#file?.close()])
+    await this.#closeGiven()
+    await this.#now.close()
+  }
+
+  async #closeGiven(): Promise<void> {
+    const [base, file] = [this.#base, this.#file]
+    this.#base = null
+    this.#file = null
+    await Promise.all([base?.close(), file?.close()])
   }
 
   /** Null where there is nothing to compare with. */

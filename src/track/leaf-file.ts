@@ -67,7 +67,7 @@ export class LeafFile {
 
   /** One that is there, sealed or not. Rejects with the system error. */
   static async open(path: string): Promise<LeafFile> {
-    const handle = await open(path, constants.O_RDWR)
+    const handle = await open(path, constants.O_RDWR | constants.O_NONBLOCK)
     try {
       return new LeafFile(path, handle, await readFacts(handle))
     } catch (error) {
