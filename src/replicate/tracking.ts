@@ -60,7 +60,7 @@ export function trackingOf(job: Job, stateDir: string, given: GivenBase): BeginT
       for (const [index, { original }] of cut.disks.entries()) {
         const tracked = disks[index]
         if (tracked === undefined) throw new RangeError('a disk of the cut was not opened')
-        tracks.push(await tracked.track(native, seed, original))
+        tracks.push(await tracked.track(native, seed, original, note))
       }
       return new AttemptTracking(tracks, disks)
     } catch (error) {
@@ -149,11 +149,21 @@ class Tracked {
     }
   }
 
-  async track(native: NativeCore, seed: Uint8Array, original: string): Promise<LeafTrack> {
+  async track(
+    native: NativeCore,
+    seed: Uint8Array,
+    original: string,
+    note: (text: string) => void,
+  ): Promise<LeafTrack> {
     const file = this.#file
     if (file === null) throw new TypeError('a disk without its leaf file')
     const source = await identityOf(original)
-    const changed = this.#compare(native)
+    const changed = this.#compare(native).catch((error: unknown) => {
+      const errno = errnoOf(error)
+      if (errno === null) throw error
+      note(`what changed in the source is not known (${errno}): all of it is read`)
+      return null
+    })
     this.#changed = changed.catch(() => undefined) // whoever reads first hears of it
     return new LeafTrack({ role: 'source', file, seed, source, changed })
   }
