@@ -28,7 +28,7 @@ export type ReadPlan = Readonly<{
   /** Content that may have changed, or is not known. */
   changed: RangeSet
   /** Of these all but what is in `changed` has to be as it was. */
-  sample: readonly Range[]
+  sample: RangeSet
 }>
 
 /** Of one disk, for one run. */
@@ -130,7 +130,8 @@ export class LeafTrack {
     )
     const from = Math.min(then.sampleAtBytes, lengthBytes)
     const length = Math.min(sampleBytes(lengthBytes, blockBytes), lengthBytes - from)
-    return { changed: read, sample: onGrid([{ offset: from, length }], leafBytes, lengthBytes).all }
+    // blocks are on the grid of leaves
+    return { changed: read, sample: new RangeSet([{ offset: from, length }]) }
   }
 }
 

@@ -5,7 +5,6 @@ import type { Digester, Range, SpanDigests } from '../digest/digester.js'
 import { ZeroDigests } from '../digest/zero.js'
 import type { Endpoint, EndpointInfo, Extent, Role } from '../endpoint/endpoint.js'
 import { SyncError } from '../errors.js'
-import { RangeSet } from './range-set.js'
 import type { ReadPlan, LeafTrack } from './track.js'
 
 /** Read by one call; the data of changed leaves goes through JavaScript's memory, and four spans are read at once. */
@@ -80,7 +79,7 @@ export class TrackedEndpoint implements Endpoint {
     if (digester === null || !this.#isOurs(digester)) return
     let at = 0
     for (const range of ranges) {
-      const leaves = this.#slab(range, digester)
+      const leaves = Buffer.allocUnsafe(this.#slabBytes(range, digester))
       digester.digestLeaves(from.subarray(at, (at += range.length)), leaves)
       await this.#track.keep(range, digester, leaves)
     }
@@ -143,10 +142,6 @@ export class TrackedEndpoint implements Endpoint {
     return Math.ceil(length / parameters.geometry.leafBytes) * digestBytes
   }
 
-  #slab(range: Range, digester: Digester): Buffer {
-    return Buffer.allocUnsafe(this.#slabBytes(range, digester))
-  }
-
   #zerosOf(digester: Digester): ZeroDigests {
     return (this.#zeros ??= new ZeroDigests(digester, this.info.sizeBytes))
   }
@@ -165,7 +160,7 @@ export class TrackedEndpoint implements Endpoint {
     const slabAt = (byteOffset: number): number =>
       Math.ceil((byteOffset - range.offset) / leafBytes) * digestBytes
     await file.read(range.offset / leafBytes, digestBytes, out.leaves)
-    const sampled = new RangeSet(sample).within(range).flatMap((piece) => changed.missing(piece))
+    const sampled = sample.within(range).flatMap((piece) => changed.missing(piece))
     let readBytes = 0
     for (const batch of batches([...changedHere, ...sampled], leafBytes)) {
       const bytes = bytesOf(batch)

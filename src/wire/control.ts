@@ -12,7 +12,7 @@ import type { VerifyChoice } from '../options.js'
 import { printable } from '../printable.js'
 import type { KnownDisk, PairStart } from '../state/record.js'
 import { decodeRanges, encodeRanges, MAX_DIFFERING_RANGES, MAX_UNREADABLE_RANGES } from './differing.js'
-import { count, type Fields, flag, hex, oneOf, parseObject, text } from './fields.js'
+import { count, type Fields, flag, hex, oneOf, parseObject, ROOT_BYTES, text } from './fields.js'
 import { protocolError } from './frame.js'
 import { decodeIdentity, decodeKnown, decodePair, decodePeer, knownFields } from './known.js'
 import { decodeJournal, journalFields, type KeptJournal } from './kept-journal.js'
@@ -308,9 +308,6 @@ function diskBytes(fields: Fields, name: string): number {
     throw protocolError(`control frame whose ${name} is ${bytes}, above ${MAX_DISK_BYTES}`)
   return bytes
 }
-
-/** A root is a SHA-256. */
-const ROOT_BYTES = 32
 
 function forced(value: unknown): GuardName[] {
   if (!Array.isArray(value) || new Set(value).size !== value.length || !value.every(isGuardName))

@@ -5,6 +5,9 @@ import { SyncError } from '../errors.js'
 import { isObject } from '../json.js'
 import { protocolError } from './frame.js'
 
+/** A root is a SHA-256. */
+export const ROOT_BYTES = 32
+
 export type Fields = Readonly<Record<string, unknown>>
 
 /** The object in a body; `name` is that of the frame. */

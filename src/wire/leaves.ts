@@ -2,14 +2,11 @@
 // is none.
 
 import { isObject } from '../json.js'
-import { hex } from './fields.js'
+import { hex, ROOT_BYTES } from './fields.js'
 import { protocolError } from './frame.js'
 
 /** What of a destination need not be read: its leaf digests are kept, and were when it had that root; null: there are none yet. */
 export type LeavesWish = Readonly<{ root: string | null }>
-
-/** A root is a SHA-256. */
-const ROOT_BYTES = 32
 
 /** As the field `leaves` of `start`. */
 export function leavesField(wish: LeavesWish | null): object {

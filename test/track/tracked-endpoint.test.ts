@@ -12,7 +12,7 @@ import type { Endpoint } from '../../src/endpoint/endpoint.js'
 import { openEndpoint } from '../../src/endpoint/open.js'
 import { LeafFile } from '../../src/track/leaf-file.js'
 import { SAMPLE_SHARE, LeafTrack } from '../../src/track/track.js'
-import { loadNative } from '../../src/native.js'
+import { loadNative, type NativeCore } from '../../src/native.js'
 import { randomBytes, useScratch } from '../support/disks.js'
 import { refusal } from '../support/refusal.js'
 
@@ -35,7 +35,7 @@ async function digesterOf(seed: Uint8Array): Promise<Digester> {
   return await createDigester({ algorithm: 'xxh64x2', seed, geometry }, null)
 }
 
-async function openSource(path: string): Promise<Endpoint> {
+async function openSource(path: string, native: NativeCore | null = null): Promise<Endpoint> {
   const request = {
     path,
     role: 'source',
@@ -44,7 +44,7 @@ async function openSource(path: string): Promise<Endpoint> {
     createSizeBytes: 0,
     claim: 'shared',
   } as const
-  return await openEndpoint(request, null)
+  return await openEndpoint(request, native)
 }
 
 /** Goes over all of the disk as a scan does; the digests of all of it, and how much was not read. */
@@ -291,16 +291,8 @@ describe('a source of which much is known', () => {
         source: SOURCE,
         changed: Promise.resolve(changed),
       })
-      const request = {
-        path,
-        role: 'source',
-        access: 'read',
-        create: 'never',
-        createSizeBytes: 0,
-        claim: 'shared',
-      } as const
-      await using plain = await openEndpoint(request, native)
-      await using tracked = track.over(await openEndpoint(request, native))
+      await using plain = await openSource(path, native)
+      await using tracked = track.over(await openSource(path, native))
       expect((await scan(tracked, digester)).all).toEqual((await scan(plain, digester)).all)
       const facts = track.facts('1.9')
       if (facts !== null) await file.seal(facts)
